@@ -1,0 +1,59 @@
+"""
+sqlprobe: which queries of an SQLAlchemy application hurt, where in its code each comes from, and what mends it.
+
+    probe = sqlprobe.attach(engine)          # embedded: at startup
+    with sqlprobe.scope("GET /orders"): ...  # one logical unit of work
+    with sqlprobe.record() as recording: ... # everything that the process runs
+    report = probe.report()
+
+Where to read on: `capture` is what runs inside a statement, `scopes` what becomes of it, `detectors` what is made of
+that, `probe` what ties them together.
+"""
+
+from sqlprobe.model import (
+    Execution,
+    Fault,
+    Finding,
+    Fix,
+    ScopeStats,
+    Site,
+    SiteCalls,
+    SqlprobeError,
+    StatementStats,
+    Verified,
+)
+from sqlprobe.probe import AlreadyAttached, AttachError, Probe, attach, probe_of, record
+from sqlprobe.recording import Recording
+from sqlprobe.report import Comparison, Process, Report, ReportError
+from sqlprobe.scopes import Scope as scope  # noqa: N813 - used as a function: with sqlprobe.scope(...)
+from sqlprobe.settings import Settings, SettingsError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlreadyAttached",
+    "AttachError",
+    "Comparison",
+    "Execution",
+    "Fault",
+    "Finding",
+    "Fix",
+    "Probe",
+    "Process",
+    "Recording",
+    "Report",
+    "ReportError",
+    "ScopeStats",
+    "Settings",
+    "SettingsError",
+    "Site",
+    "SiteCalls",
+    "SqlprobeError",
+    "StatementStats",
+    "Verified",
+    "__version__",
+    "attach",
+    "probe_of",
+    "record",
+    "scope",
+]

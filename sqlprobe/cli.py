@@ -1,0 +1,357 @@
+"""
+The command line: `sqlprobe run`, `report`, `demo` and `doctor`.
+
+Exit status: the program's own; 1 where `--fail-on` names a finding; 2 for wrong use, which one message explains.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from sqlprobe import __version__
+from sqlprobe.detectors import DETECTORS
+from sqlprobe.model import RULES, SqlprobeError
+from sqlprobe.report import Report, suffix_of
+from sqlprobe.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlprobe.model import Finding
+    from sqlprobe.run import Outcome
+
+ANY: Final = "any"
+STDOUT: Final = "-"
+WRONG_USE: Final = 2
+TOP: Final = 10
+
+_RUN_DESCRIPTION: Final = """\
+Run a Python program as `python` would, and report on every SQLAlchemy engine that it and the Python processes it starts
+use. The report goes to standard error; the exit status is the program's own."""
+_RUN_EPILOG: Final = """\
+Every setting of sqlprobe can be given in the environment too: SQLPROBE_N_PLUS_ONE_THRESHOLD=5, SQLPROBE_PACKAGES=shop.
+Not seen: processes started with -I, -E or -S, with an environment without PYTHONPATH, or by another Python than 3.11+;
+what a process killed by SIGKILL did since its last save (a second and more); processes that outlive the program."""
+
+
+class WrongUse(SqlprobeError, ValueError):  # noqa: N818 - what it is, not what failed
+    """The command was asked for something that cannot be."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command *argv* (the process's arguments); the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["demo"]:
+            from sqlprobe import demo
+
+            return demo.main(arguments[1:])
+        return _perform(_parser().parse_args(arguments))
+    except SqlprobeError as error:
+        _say(str(error))
+        return WRONG_USE
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has read enough; the interpreter must not complain when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _perform(options: argparse.Namespace) -> int:
+    if options.command == "run":
+        return _run(options)
+    if options.command == "report":
+        return _report(options)
+    return _doctor(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from sqlprobe import run
+
+    rules = _rules(options.fail_on)
+    _check_outputs(options.output)
+    settings = Settings.from_env(Settings(auto_scope=True, call_sites="all"))
+    given = {"slow_seconds": options.slow, "call_sites": options.call_sites}
+    settings = _replace(settings, {name: value for name, value in given.items() if value is not None})
+    if options.module:
+        name, *arguments = options.module
+        program = run.module(name)
+    elif options.program:
+        name, *arguments = options.program
+        program = run.script(name)
+    else:
+        raise WrongUse("run: a program is needed, found none; name a script, or a module: sqlprobe run -m module")
+    outcome = run.run([*program, *arguments], settings)
+    if not settings.enabled:
+        _say("SQLPROBE_ENABLED turns sqlprobe off: the program was run and not observed")
+        return _status(outcome, failed=False)
+    if not options.quiet:
+        _show_outcome(outcome, options)
+    _write_outputs(outcome.report, options.output)
+    failing = _failing(outcome.report.findings, rules)
+    if failing and outcome.status == 0:
+        _say_failing(failing)
+    return _status(outcome, failed=bool(failing))
+
+
+def _report(options: argparse.Namespace) -> int:
+    rules = _rules(options.fail_on)
+    _check_outputs(options.output)
+    report = Report.merge(*(Report.read(file) for file in options.files))
+    findings = report.findings
+    if options.against:
+        comparison = report.compare(Report.read(options.against))
+        findings = comparison.new_findings
+    if not options.quiet and STDOUT not in options.output:
+        from rich.console import Console
+
+        from sqlprobe import render
+
+        if options.against:
+            render.print_comparison(comparison, Console(), top=options.top)
+        else:
+            render.print_report(report, Console(), top=options.top)
+    if not _write_outputs(report, options.output):
+        return WRONG_USE
+    failing = _failing(findings, rules)
+    if failing:
+        _say_failing(failing)
+    return 1 if failing else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from sqlprobe import doctor
+
+    diagnosis = doctor.examine()
+    print(json.dumps(diagnosis.as_json(), indent=2) if options.json else diagnosis)  # noqa: T201 - what was asked for
+    return 1 if diagnosis.failed else 0
+
+
+def _show_outcome(outcome: Outcome, options: argparse.Namespace) -> None:
+    """Print what was seen to standard error. The program has ended: whatever fails here does not change its status."""
+    if not outcome.met_sqlalchemy:
+        _say(
+            "SQLAlchemy was not imported, neither by the program nor by a Python process that it started; nothing to "
+            "report. Check that the program got as far as its database, and that the process which uses it is not "
+            "started with -I, -E or -S or without PYTHONPATH"
+        )
+        for note in outcome.report.notes:
+            _say(note)
+        return
+    try:
+        from rich.console import Console
+
+        from sqlprobe import render
+
+        render.print_report(outcome.report, Console(stderr=True), top=options.top)
+    except OSError:
+        pass  # the terminal has gone
+    except Exception as error:  # noqa: BLE001 - ours: the report is worth writing, the program's status worth keeping
+        _say(f"the report cannot be shown ({type(error).__name__}: {error}); -o report.json writes it to a file")
+
+
+def _status(outcome: Outcome, *, failed: bool) -> int:
+    """The program's status; where a signal ended it, the same signal ends this process, as a shell expects."""
+    if outcome.status == -signal.SIGINT:
+        return 128 + signal.SIGINT
+    if outcome.status < 0:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with contextlib.suppress(ImportError, OSError, ValueError):
+            import resource
+
+            # The program has left a core file if one was wanted: ours would take its place.
+            resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        if -outcome.status != signal.SIGKILL:
+            signal.signal(-outcome.status, signal.SIG_DFL)
+        os.kill(os.getpid(), -outcome.status)
+        return 128 - outcome.status
+    return outcome.status or int(failed)
+
+
+def _rules(wanted: Sequence[str]) -> frozenset[str]:
+    """
+    The rules that fail the run; `any` among them stands for all.
+
+    Raises:
+        WrongUse: there is no rule of that name.
+    """
+    rules = [rule.strip() for text in wanted for rule in text.split(",")]
+    for rule in rules:
+        if rule not in {*RULES, ANY}:
+            near = difflib.get_close_matches(rule, [*RULES, ANY], 1)
+            hint = f"did you mean {near[0]}?" if near else f"rules are: {', '.join(RULES)}; {ANY} stands for all"
+            raise WrongUse(f"--fail-on {rule or repr(rule)}: no rule has this name; {hint}")
+        if rule not in {*DETECTORS, ANY}:
+            _say(f"--fail-on {rule}: sqlprobe {__version__} does not look for it yet, so it will not fail")
+    return frozenset(rules)
+
+
+def _failing(findings: Sequence[Finding], rules: frozenset[str]) -> list[Finding]:
+    return [finding for finding in findings if finding.rule in rules or ANY in rules]
+
+
+def _say_failing(findings: Sequence[Finding]) -> None:
+    counts = {rule: sum(finding.rule == rule for finding in findings) for rule in {each.rule for each in findings}}
+    _say(f"exit status 1, as --fail-on asks: {', '.join(f'{count} {rule}' for rule, count in sorted(counts.items()))}")
+
+
+def _check_outputs(outputs: Sequence[str]) -> None:
+    """
+    Say now what would only be found when the program has ended.
+
+    Raises:
+        ReportError: no report has such a suffix.
+        WrongUse: the file cannot be written.
+    """
+    for output in outputs:
+        if output == STDOUT:
+            continue
+        suffix_of(output)
+        file = Path(output)
+        folder = file.resolve().parent
+        if file.is_dir():
+            raise WrongUse(f"-o {output}: a folder of that name is there; name a file")
+        if not folder.is_dir():
+            raise WrongUse(f"-o {output}: there is no folder {folder}; make it first, or name another")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise WrongUse(f"-o {output}: the folder {folder} is not yours to write; name another")
+
+
+def _write_outputs(report: Report, outputs: Sequence[str]) -> bool:
+    """Write *report* to each of *outputs*; whether all could be. What cannot is said."""
+    written = True
+    for output in outputs:
+        try:
+            if output == STDOUT:
+                sys.stdout.write(report.to_json() + "\n")
+                sys.stdout.flush()
+            else:
+                report.write(output)
+        except SqlprobeError as error:
+            _say(str(error))
+            written = False
+    return written
+
+
+def _replace(settings: Settings, given: dict[str, Any]) -> Settings:
+    import dataclasses
+
+    return dataclasses.replace(settings, **given)
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # the terminal has gone, or standard error is closed
+        sys.stderr.write(f"sqlprobe: {message}\n")
+        sys.stderr.flush()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongUse(f"{self.prog.removeprefix('sqlprobe').strip()}: {message}; see {self.prog} --help".lstrip(": "))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="sqlprobe",
+        description="Which queries of an SQLAlchemy application hurt, where each comes from, and what mends it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"sqlprobe {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands)
+    _add_report(commands)
+    commands.add_parser("demo", help="profile a sample application on a PostgreSQL of its own", add_help=False)
+    doctor = commands.add_parser(
+        "doctor",
+        help="what is observed here, by which hook, and what is degraded",
+        description="Try capture on a private SQLite engine and say what works here. Exit status 1 if it does not.",
+        allow_abbrev=False,
+    )
+    doctor.add_argument("--json", action="store_true", help="for a program to read")
+    return parser
+
+
+def _add_run(commands: Any) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run a program and report on it",
+        usage="sqlprobe run [options] script.py [args ...]\n       sqlprobe run [options] -m module [args ...]",
+        description=_RUN_DESCRIPTION,
+        epilog=_RUN_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_shared(run)
+    run.add_argument(
+        "--slow", type=_seconds, metavar="SECONDS", help="a statement that takes so long is slow (default: 0.1)"
+    )
+    run.add_argument(
+        "--call-sites",
+        choices=("all", "first", "off"),
+        help="look up the line of every call, of a statement's first and slowest calls, or of none (default: all)",
+    )
+    run.add_argument("-m", dest="module", nargs=argparse.REMAINDER, metavar="module", help="run a module, as python -m")
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="script.py", help="the program and its arguments")
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="show reports that were written to files",
+        description="Show a report, several as one, or what has changed since an earlier one.",
+        allow_abbrev=False,
+    )
+    report.add_argument("files", nargs="+", metavar="FILE", help="a report's .json; several are added up")
+    report.add_argument(
+        "--against", metavar="BASE", help="compare with this earlier report; --fail-on then heeds new findings only"
+    )
+    _add_shared(report)
+
+
+def _add_shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the report too: .json, .md or .sarif; - is JSON to standard output; may be repeated",
+    )
+    parser.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        metavar="RULE,...",
+        help=f"exit with 1 if a finding of these rules is reported; {ANY} stands for all",
+    )
+    parser.add_argument("--top", type=_count, default=TOP, metavar="N", help="rows to show (default: %(default)s)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no report")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of seconds above 0 is needed, such as 0.2, found {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on is needed, found {text!r}")
+    return int(text)

@@ -1,0 +1,7 @@
+"""`python -m sqlprobe.demo`."""
+
+import sys
+
+from sqlprobe.demo import main
+
+sys.exit(main())

@@ -1,0 +1,159 @@
+"""
+The ledger of a reader (a probe, a recording): findings and scopes that have been judged, summed by what they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+from sqlprobe import faults
+from sqlprobe.stats import BOUNDS_NS, BUCKETS, CALL_BOUNDS, scope_stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlprobe.model import Finding, ScopeStats
+    from sqlprobe.scopes import Window
+
+MAX_FINDINGS: Final = 2_000  # different faults; a report of more is read by nobody
+MAX_SCOPES: Final = 2_000  # names: a route table is shorter, and a name with an id in it must not fill the memory
+OTHER: Final = "other"
+
+
+class ScopeTally:
+    """Every scope of one name and kind, judged so far."""
+
+    __slots__ = ("calls", "calls_buckets", "distinct", "errors", "kind", "late", "name", "ns", "ns_buckets", "rows",
+                 "wall_ns")  # fmt: skip
+
+    def __init__(self, name: str, kind: str) -> None:
+        self.name = name
+        self.kind = kind
+        self.calls = 0
+        self.distinct = 0
+        self.rows = 0
+        self.errors = 0
+        self.late = 0
+        self.ns = 0
+        self.wall_ns = 0
+        self.calls_buckets = [0] * (len(CALL_BOUNDS) + 1)
+        self.ns_buckets = [0] * BUCKETS
+
+    def add(self, window: Window) -> None:
+        distinct = window.digest.distinct  # no sum below has a call on its right side: threads add to one tally
+        self.calls += window.calls
+        self.distinct += distinct
+        self.rows += window.rows
+        self.errors += window.errors
+        self.ns += window.ns
+        self.wall_ns += window.wall_ns
+        self.calls_buckets[bisect_left(CALL_BOUNDS, window.calls)] += 1
+        self.ns_buckets[bisect_left(BOUNDS_NS, window.ns)] += 1
+
+    def came_late(self) -> None:
+        self.late += 1
+
+    def stats(self) -> ScopeStats:
+        return scope_stats(
+            name=self.name,
+            kind=self.kind,
+            calls=self.calls,
+            distinct=self.distinct,
+            rows=self.rows,
+            seconds=self.ns / 1e9,
+            wall_seconds=self.wall_ns / 1e9,
+            late=self.late,
+            errors=self.errors,
+            calls_histogram=tuple(self.calls_buckets),
+            seconds_histogram=tuple(self.ns_buckets),
+        )
+
+
+class Ledger:
+    """
+    Findings by key and scopes by name, both bounded: what is over the bound is counted under "other" or in `dropped`.
+
+    *on_finding* is called with each finding that is new, or comes back after *ttl* seconds; what it raises is counted.
+    """
+
+    def __init__(self, ttl: float, on_finding: Callable[[Finding], object] | None = None) -> None:
+        self._ttl = ttl
+        self._on_finding = on_finding
+        self._lock = threading.Lock()
+        self._findings: dict[str, Finding] = {}
+        self._expires = 0.0  # before that Unix time, a full ledger has nothing to let go
+        self._scopes: dict[tuple[str, str], ScopeTally] = {}
+        self.dropped = 0
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        fresh = []
+        with self._lock:
+            for finding in findings:
+                known = self._findings.get(finding.key)
+                if known is None or finding.first_seen - known.last_seen > self._ttl:
+                    if known is None and self._is_full(finding.last_seen):
+                        self.dropped += 1
+                        continue
+                    fresh.append(finding)
+                    self._findings[finding.key] = finding
+                else:
+                    self._findings[finding.key] = joined(known, finding)
+        if self._on_finding is not None:
+            for finding in fresh:
+                try:
+                    self._on_finding(finding)
+                except Exception as error:  # noqa: BLE001 - the callback's, and not the application's
+                    faults.count("on_finding", error)
+
+    def scope(self, name: str, kind: str) -> ScopeTally:
+        """The tally of that name, made when it is first asked for."""
+        with self._lock:
+            tally = self._scopes.get((name, kind))
+            if tally is None:
+                if len(self._scopes) >= MAX_SCOPES:
+                    name = OTHER
+                tally = self._scopes.setdefault((name, kind), ScopeTally(name, kind))
+            return tally
+
+    def findings(self, now: float) -> tuple[Finding, ...]:
+        """Every finding seen in the last *ttl* seconds before *now* (Unix time)."""
+        with self._lock:
+            self._expire(now)
+            return tuple(self._findings.values())
+
+    def scopes(self) -> tuple[ScopeStats, ...]:
+        with self._lock:
+            tallies = list(self._scopes.values())
+        return tuple(tally.stats() for tally in tallies if any(tally.calls_buckets))
+
+    def _is_full(self, now: float) -> bool:
+        if len(self._findings) >= MAX_FINDINGS and now > self._expires:
+            self._expire(now)
+            self._expires = min((finding.last_seen for finding in self._findings.values()), default=now) + self._ttl
+        return len(self._findings) >= MAX_FINDINGS
+
+    def _expire(self, now: float) -> None:
+        self._findings = {key: item for key, item in self._findings.items() if now - item.last_seen <= self._ttl}
+
+    def forget(self) -> None:
+        """Drop everything: after a fork the parent process tells of it."""
+        self._lock = threading.Lock()
+        self._findings = {}
+        self._scopes = {}
+        self.dropped = 0
+
+
+def joined(known: Finding, more: Finding) -> Finding:
+    """One finding of two with the same key: counts and seconds summed, told by the one that cost more."""
+    worse = more if more.seconds >= known.seconds else known
+    return dataclasses.replace(
+        worse,
+        count=known.count + more.count,
+        seconds=known.seconds + more.seconds,
+        occurrences=known.occurrences + more.occurrences,
+        first_seen=min(known.first_seen, more.first_seen),
+        last_seen=max(known.last_seen, more.last_seen),
+    )

@@ -1,0 +1,704 @@
+"""
+Scopes: one logical unit of work, what ran inside it, and what is left of that when its detail is gone.
+
+Statements are appended to a scope as records and digested in batches, so a scope of any length takes bounded memory and
+a fault after 200,000 statements is seen like one at the start. Records are digested exactly once: totals are exact.
+"""
+
+# ruff: noqa: SLF001 - a scope looks into those around it
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+from collections import deque
+from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import islice
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+
+from sqlprobe import faults, orm
+from sqlprobe.model import SqlprobeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from sqlprobe.fingerprint import Shape
+    from sqlprobe.sites import Place
+    from sqlprobe.stats import Tally
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+BATCH: Final = 512  # records digested at a time: 0.4 ms
+MAX_SHAPES: Final = 5_000  # of one scope; a few MB, and no request has more
+MAX_LOADS: Final = 20_000  # relationship and parent-query pairs followed at a time in one scope
+MAX_ORIGINS: Final = 20_000  # queries that later lazy loads may turn out to come from
+MAX_STEPS: Final = 12  # of lazy loads that hang from one another, looked at for the query at their root
+MAX_NAME: Final = 200
+NO_LIMIT: Final = 1 << 62
+
+
+class Extra(NamedTuple):
+    """What few statements have. `more` marks a further page of the insertmanyvalues execution before it."""
+
+    error: str | None = None
+    sets: int = 1
+    more: bool = False
+    blocked_ns: int = 0
+    pages: int = 1
+    before_ns: int = 0  # of the pages before
+
+
+class Record(NamedTuple):
+    """One statement that ran, as capture hands it over (as a plain tuple of this form: naming it costs 0.2 us)."""
+
+    tally: Tally
+    started_ns: int
+    elapsed_ns: int
+    rows: int
+    load: tuple[Any, ...] | None
+    place: Place | None
+    extra: Extra | None
+
+
+class ShapeCalls:
+    """The calls of one statement in one scope."""
+
+    __slots__ = ("calls", "engine", "ns", "place", "rows", "shape")
+
+    def __init__(self, shape: Shape, engine: str) -> None:
+        self.shape = shape
+        self.engine = engine
+        self.calls = 0
+        self.ns = 0
+        self.rows = 0
+        self.place: Place | None = None
+
+
+class LazyLoads:
+    """
+    Lazy loads of one relationship for objects that one query, `origin`, loaded (None: not in this scope).
+
+    The objects were reached on one path (`Order.billing`, not also `Order.shipping`), which one loader option mends.
+    `parents` are hashes of their identities.
+    """
+
+    __slots__ = ("calls", "claimed", "first_ns", "last_ns", "load", "ns", "origin", "parents", "place", "tally")
+
+    def __init__(self, load: orm.Load, tally: Tally, origin: Record | None, first_ns: int) -> None:
+        self.load = load
+        self.tally = tally
+        self.origin = origin
+        self.calls = 0
+        self.ns = 0
+        self.parents: set[int] = set()
+        self.place: Place | None = None
+        self.first_ns = first_ns
+        self.last_ns = first_ns
+        self.claimed = False
+
+    def merge(self, other: LazyLoads) -> None:
+        self.calls += other.calls
+        self.ns += other.ns
+        self.parents |= other.parents
+        self.place = self.place or other.place
+        self.origin = self.origin or other.origin
+        self.first_ns = min(self.first_ns, other.first_ns)
+        self.last_ns = max(self.last_ns, other.last_ns)
+
+
+class SlowCalls:
+    """
+    The calls of one statement that took long; `lagged` ones only because their event loop was blocked.
+
+    `max_ns` is the slowest call, `own_ns` the most that one took apart from the time its loop was blocked, and
+    `blocked_ns` what all of them waited for it.
+    """
+
+    __slots__ = (
+        "blocked_ns", "calls", "engine", "first_ns", "lagged", "last_ns", "max_ns", "ns", "own_ns", "place", "shape",
+    )  # fmt: skip
+
+    def __init__(self, shape: Shape, engine: str, first_ns: int, *, lagged: bool) -> None:
+        self.shape = shape
+        self.engine = engine
+        self.lagged = lagged
+        self.calls = 0
+        self.ns = 0
+        self.blocked_ns = 0
+        self.max_ns = 0
+        self.own_ns = 0
+        self.place: Place | None = None
+        self.first_ns = first_ns
+        self.last_ns = first_ns
+
+
+class Digest:
+    """
+    What the detectors see of a scope: its totals, its statements, its lazy loads by parent query, its slow calls.
+
+    Written by one thread at a time. `dropped` counts what was over a bound and is in the totals only.
+    """
+
+    __slots__ = (
+        "_loads", "calls", "dropped", "errors", "loads", "name", "ns", "origins", "rows", "shapes", "slow", "slow_ns",
+    )  # fmt: skip
+
+    def __init__(self, name: str, slow_ns: int) -> None:
+        self.name = name
+        self.slow_ns = slow_ns
+        self.calls = 0
+        self.ns = 0
+        self.rows = 0
+        self.errors = 0
+        self.dropped = 0
+        self.shapes: dict[tuple[str, str], ShapeCalls] = {}
+        self.loads: dict[tuple[Any, ...], LazyLoads] = {}  # by relationship, parent query, and the way in between
+        self.origins: dict[int, tuple[Any, ...]] = {}  # the records of ORM statements, by their markers
+        self._loads: dict[tuple[Any, ...], LazyLoads | None] = {}  # where loads like the last ones went
+        self.slow: dict[tuple[str, str, bool], SlowCalls] = {}
+
+    @property
+    def distinct(self) -> int:
+        return len(self.shapes)
+
+    def add(self, record: Record | tuple[Any, ...]) -> None:
+        tally, started, elapsed, rows, load, place, extra = record
+        self.ns += elapsed
+        if rows > 0:
+            self.rows += rows
+        shape = tally.shape
+        key = (shape.fingerprint, tally.engine)
+        calls = self.shapes.get(key)
+        if calls is None:
+            calls = self._shape_calls(key, shape)
+        calls.ns += elapsed
+        if rows > 0:
+            calls.rows += rows
+        if place is not None and calls.place is None:
+            calls.place = place
+        if extra is None or not extra.more:
+            self.calls += 1
+            calls.calls += 1
+            if extra is not None and extra.error is not None:
+                self.errors += 1
+        if load is not None:
+            kind, state, marker, runid, path, parent, _ = load
+            origins = self.origins
+            if len(origins) >= MAX_ORIGINS:
+                self._bound_origins()
+            origins[marker] = record
+            if kind == orm.LAZY:
+                # Not the statement: Order.billing and Order.shipping are loaded by the same one.
+                like = (state, runid, path)
+                loads = self._loads[like] if like in self._loads else self._lazy_loads(like, tally, load, started)
+                if loads is not None:
+                    loads.calls += 1
+                    loads.ns += elapsed
+                    loads.parents.add(parent)
+                    loads.last_ns = started
+                    if loads.place is None:
+                        loads.place = place
+        if elapsed >= self.slow_ns:
+            self._add_slow(key, tally, started, elapsed, place, extra.blocked_ns if extra else 0)
+
+    def merge(self, child: Digest) -> None:
+        """Take over what a nested scope saw, without the loads that a detector claimed."""
+        self.calls += child.calls
+        self.ns += child.ns
+        self.rows += child.rows
+        self.errors += child.errors
+        self.dropped += child.dropped
+        for key, calls in child.shapes.items():
+            mine = self.shapes.get(key)
+            if mine is None:
+                if len(self.shapes) >= MAX_SHAPES:
+                    self.dropped += calls.calls
+                    continue
+                mine = self.shapes[key] = ShapeCalls(calls.shape, calls.engine)
+            mine.calls += calls.calls
+            mine.ns += calls.ns
+            mine.rows += calls.rows
+            mine.place = mine.place or calls.place
+        self.origins.update(child.origins)
+        if len(self.origins) >= MAX_ORIGINS:
+            self._bound_origins()
+        for group, loads in child.loads.items():
+            if loads.claimed:
+                continue
+            relationship, runid, *way = group
+            if loads.origin is None:
+                # The query may have run out here.
+                runid, loads.origin, steps = self.origin_of(
+                    orm.relationship_of(loads.load), runid, loads.tally.thread, loads.load.connection
+                )
+                group = (relationship, runid, *way, *steps)  # noqa: PLW2901
+            known = self.loads.get(group)
+            if known is None:
+                self._bound_loads()
+                self.loads[group] = loads
+            else:
+                known.merge(loads)
+
+    def origin_of(
+        self, relationship: object, runid: int, thread: int, connection: int
+    ) -> tuple[int, Record | None, tuple[int, ...]]:
+        """
+        The number by which objects of result *runid* are siblings where *relationship* is read, the query they hang
+        from, and the lazily loaded relationships (their ids) in between.
+
+        Objects that lazy loads brought in are siblings if their parents are: what counts is the query at the root. Not
+        where *relationship* itself brought them in: each step of a walk up `node.parent.parent` hangs from the last.
+        """
+        siblings = None
+        steps: tuple[int, ...] = ()
+        record = self.query_of(runid, thread, connection)
+        for _ in range(MAX_STEPS):
+            if record is None:
+                break
+            above = record[4]
+            if above[0] != orm.LAZY or above[3] is None:
+                break
+            if siblings is None:
+                step = orm.relationship_in(above[1])
+                if step is relationship:
+                    siblings = runid
+                else:
+                    steps = (*steps, id(step))
+            runid = above[3]
+            record = self.query_of(runid, record[0].thread, above[6])
+        else:
+            record = None
+        return siblings or runid, None if record is None else Record(*record), steps
+
+    def way_to(self, loads: LazyLoads) -> tuple[Any, tuple[Any, ...]]:
+        """The mapper that the query at the root selected, and the relationships from it down to the one of *loads*."""
+        load, thread = loads.load, loads.tally.thread
+        way: tuple[Any, ...] = (orm.relationship_of(load),)
+        for _ in range(MAX_STEPS):
+            record = None if load.runid is None else self.query_of(load.runid, thread, load.connection)
+            if record is None or record[4][0] != orm.LAZY:
+                break
+            above = orm.Load(*record[4])
+            way = (*orm.way_between(above, load), *way)
+            load, thread = above, record[0].thread
+        return orm.root_of(load), (*orm.way_from_root(load), *way)
+
+    def query_of(self, runid: int, thread: int, connection: int) -> tuple[Any, ...] | None:
+        """
+        The record of the query that gave its result the number *runid*, if it ran in *thread* or on *connection*.
+
+        Between our draw and SQLAlchemy's another thread may draw, and its query would seem to be this one. The objects
+        of a session stay with its connection, and nearly always with its thread; a foreign query has neither.
+        """
+        record = self.origins.get(runid - 1)
+        if record is None or (record[0].thread != thread and record[4][6] != connection):
+            return None
+        return record
+
+    def _shape_calls(self, key: tuple[str, str], shape: Shape) -> ShapeCalls:
+        if len(self.shapes) >= MAX_SHAPES:
+            self.dropped += 1
+            key = ("", "")
+        return self.shapes.setdefault(key, ShapeCalls(shape, key[1]))
+
+    def _lazy_loads(self, like: tuple[Any, ...], tally: Tally, load: tuple[Any, ...], started: int) -> LazyLoads | None:
+        """The group that a lazy *load* belongs to, None for an object that no query loaded."""
+        named = orm.Load(*load)
+        loads = None
+        if named.runid is not None:
+            relationship = orm.relationship_of(named)
+            runid, origin, steps = self.origin_of(relationship, named.runid, tally.thread, named.connection)
+            # The group holds the load, and so the relationship.
+            key = (id(relationship), runid, orm.path_of(named), *steps)
+            loads = self.loads.get(key)
+            if loads is None:
+                self._bound_loads()
+                loads = self.loads[key] = LazyLoads(named, tally, origin, started)
+        if len(self._loads) >= MAX_SHAPES:
+            self._loads.clear()
+        self._loads[like] = loads
+        return loads
+
+    def _add_slow(
+        self, key: tuple[str, str], tally: Tally, started: int, elapsed: int, place: Place | None, blocked: int
+    ) -> None:
+        own = elapsed - blocked
+        lagged = own < self.slow_ns
+        slow = self.slow.get((*key, lagged))
+        if slow is None:
+            if len(self.slow) >= MAX_SHAPES:
+                self.dropped += 1
+                return
+            slow = self.slow[*key, lagged] = SlowCalls(tally.shape, tally.engine, started, lagged=lagged)
+        slow.calls += 1
+        slow.ns += elapsed
+        slow.blocked_ns += blocked
+        slow.own_ns = max(slow.own_ns, own)
+        if elapsed > slow.max_ns:
+            slow.max_ns = elapsed
+            slow.place = place or slow.place
+        slow.last_ns = started
+
+    def _bound_origins(self) -> None:
+        """Forget the oldest. Many at once: to find a dict's first key takes longer with each that was deleted."""
+        for marker in list(islice(self.origins, len(self.origins) - MAX_ORIGINS * 3 // 4)):
+            del self.origins[marker]
+
+    def _bound_loads(self) -> None:
+        if len(self.loads) < MAX_LOADS:
+            return
+        # What was loaded for one object only, and longest ago, is the least likely to become an N+1.
+        alone = [key for key, loads in self.loads.items() if len(loads.parents) == 1] or list(self.loads)
+        for key in alone[: MAX_LOADS // 2]:
+            del self.loads[key]
+            self.dropped += 1
+        self._loads.clear()
+
+
+class Window(NamedTuple):
+    """A scope, or a stretch of one that stays open, as it is judged: the sums include nested scopes."""
+
+    digest: Digest
+    calls: int
+    ns: int
+    rows: int
+    errors: int
+    wall_ns: int
+
+
+class Sink(Protocol):
+    """Whoever is told that a scope, or a window of one that stays open, has ended."""
+
+    def judge(self, scope: Scope, window: Window) -> None:
+        """Take what *window* says. Faults are the caller's to count."""
+
+
+current: ContextVar[Scope | None] = ContextVar("sqlprobe.scope", default=None)
+sinks: tuple[Sink, ...] = ()  # replaced whole, never changed
+slow_ns: int = NO_LIMIT  # the lowest threshold of all sinks
+window_ns: int = NO_LIMIT
+_open: set[Scope] = set()
+
+
+def open_scopes() -> list[Scope]:
+    """Every scope that is open now, in whatever context."""
+    return list(_open.copy())
+
+
+class Scope:
+    """
+    One logical unit of work: a context manager for sync and async code, and a decorator for functions of both.
+
+    Nests: a parent's totals include its children's. Follows the context (tasks, greenlets, `asyncio.to_thread`); a
+    thread that was started bare has no scope. Leaving it never raises, in whatever context. Without an attached probe
+    or a recording it counts nothing.
+
+    Example:
+        >>> import sqlprobe
+        >>> with sqlprobe.scope("nightly import", kind="task") as scope:
+        ...     pass
+        >>> scope.calls
+        0
+    """
+
+    __slots__ = (
+        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_lock", "_records", "closed", "digest", "kind", "late",
+        "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
+    )  # fmt: skip
+
+    def __init__(self, name: str, *, kind: str = "scope") -> None:
+        self.name = str(name)[:MAX_NAME]
+        self.kind = str(kind)[:MAX_NAME]
+        self.parent: Scope | None = None
+        self.closed = False
+        self.late = 0
+        self.on_late: tuple[Callable[[], None], ...] = ()
+        self.opened_ns = 0
+        self.totals = (0, 0, 0, 0)  # calls, nanoseconds, rows, errors; nested scopes included
+        self.digest = Digest(self.name, slow_ns)
+        self.seen: set[Any] = set()  # what capture has looked up the line of
+        self._records: deque[Any] = deque()
+        self._lock = threading.RLock()
+        self._due_ns = NO_LIMIT
+        self._judged = self.totals
+        self._judged_ns = 0
+        self._depth = 0
+        self._below: set[Scope] = set()
+
+    @property
+    def calls(self) -> int:
+        """Statements so far, nested scopes included; an executemany is one."""
+        self.digest_now()
+        return self.totals[0]
+
+    @property
+    def seconds(self) -> float:
+        """What they took so far, in seconds."""
+        self.digest_now()
+        return self.totals[1] / 1e9
+
+    @property
+    def rows(self) -> int:
+        """Rows so far, where the driver told them."""
+        self.digest_now()
+        return self.totals[2]
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "open"
+        return f"<sqlprobe.scope {self.name!r} ({self.kind}), {state}, {self.totals[0]} statements>"
+
+    def __enter__(self) -> Self:
+        self._depth += 1
+        if self._depth == 1:
+            self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if self._depth <= 0:
+            self._depth = 0
+            self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """
+        Decorate *function*, sync, async or a generator, to run in a scope of this name and kind, a fresh one each time.
+
+        Raises:
+            SqlprobeError: *function* is an async generator function, into which no wrapper could pass what is thrown.
+        """
+        name, kind = self.name, self.kind
+        if inspect.isasyncgenfunction(function):
+            raise SqlprobeError(
+                f"sqlprobe.scope({name!r}) decorates {function.__qualname__}, an async generator function, which no "
+                f"decorator can enclose; write `with sqlprobe.scope({name!r}):` inside it"
+            )
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def run_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with Scope(name, kind=kind):
+                    return (yield from function(*args, **kwargs))
+
+            return run_generator
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with Scope(name, kind=kind):
+                    return await function(*args, **kwargs)
+
+            return run_async  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Scope(name, kind=kind):
+                return function(*args, **kwargs)
+
+        return run
+
+    def open(self) -> None:
+        """Begin it, anew if it has been closed: nested in the current scope, and current from now on."""
+        parent = self.parent = _nearest_open(current.get())
+        if parent is None:
+            self._lock = threading.RLock()
+        else:
+            self._lock = parent._lock
+            parent._below.add(self)
+        self.closed = False
+        self.late = 0
+        self.on_late = ()
+        self.totals = self._judged = (0, 0, 0, 0)
+        self.digest = Digest(self.name, slow_ns)
+        self.opened_ns = self._judged_ns = perf_counter_ns()
+        self._due_ns = self.opened_ns + window_ns
+        current.set(self)
+        _open.add(self)
+
+    def close(self) -> None:
+        """End it: judge it, free its detail. Never raises; twice, or where it was not opened, it does nothing."""
+        if self.closed or not self.opened_ns:
+            return
+        self.closed = True
+        _open.discard(self)
+        if current.get() is self:
+            current.set(_nearest_open(self.parent))
+        # Whatever other context still has it (it was left out of order or in another task, or tasks outlive it) finds
+        # it closed, and goes on to the scopes around it.
+        try:
+            now_ns = perf_counter_ns()
+            with self._lock:
+                self.digest_now()
+                window = self._turn(now_ns)
+            self._tell(window)
+            with self._lock:
+                parent = _nearest_open(self.parent)
+                for below in self._below:
+                    below.parent = parent
+                if parent is not None:
+                    parent._below.discard(self)
+                    parent._below |= self._below
+                self.parent = parent
+                self._below = set()
+            self._hand_up(window, now_ns)
+        except Exception as error:  # noqa: BLE001 - ours, and never the application's
+            faults.count("scope", error)
+
+    def rename(self, name: str) -> None:
+        """Give it the name it is judged by: a router knows the route only after the request has come in."""
+        self.name = self.digest.name = str(name)[:MAX_NAME]
+
+    def take(self, record: tuple[Any, ...]) -> None:
+        """Append a `Record`. Called by capture, in whatever thread."""
+        if self.closed:
+            self._take_late(record)
+            return
+        records = self._records
+        records.append(record)
+        if (len(records) >= BATCH or record[1] > self._due_ns) and self._lock.acquire(blocking=False):
+            # Another thread that holds the lock is digesting; what is left to do waits for the next statement.
+            window = None
+            try:
+                self._drain()
+                if record[1] > self._due_ns:
+                    window = self._turn(record[1])
+            finally:
+                self._lock.release()
+            if window is not None:
+                self._tell(window)
+                self._hand_up(window, record[1])
+
+    @contextmanager
+    def digested(self) -> Iterator[Digest]:
+        """The digest of what ran so far, which nothing changes while it is looked at."""
+        with self._lock:
+            self._drain()
+            yield self.digest
+
+    def digest_now(self) -> None:
+        """Digest what is pending, here and in open scopes below: readers call it."""
+        with self._lock:
+            for below in list(self._below):
+                below.digest_now()
+            self._drain()
+
+    def forget(self) -> None:
+        """Drop everything: after a fork the parent process tells of it."""
+        self._lock = threading.RLock()
+        self._records = deque()
+        self._below = set()
+        self.totals = self._judged = (0, 0, 0, 0)
+        self.digest = Digest(self.name, slow_ns)
+        self.seen = set()
+        if self.parent is not None:
+            self.parent.forget()
+            self._lock = self.parent._lock
+            self.parent._below.add(self)
+
+    def _take_late(self, record: tuple[Any, ...]) -> None:
+        """A statement of a context that outlives the scope: it counts in the scopes around it only."""
+        self.late += 1
+        for tell in self.on_late:
+            tell()
+        if len(self.seen) > BATCH:
+            self.seen = set()  # capture goes on to fill it
+        around = _nearest_open(self.parent)
+        if around is not None:
+            around.take(record)
+
+    def _drain(self) -> None:
+        digest = self.digest
+        before = (digest.calls, digest.ns, digest.rows, digest.errors)
+        records = self._records
+        while True:
+            try:
+                record = records.popleft()
+            except IndexError:
+                break
+            try:
+                digest.add(record)
+            except Exception as error:  # noqa: BLE001 - ours: its call is counted, its part in a pattern is lost
+                faults.count("digest", error)
+        if len(self.seen) > MAX_SHAPES:
+            self.seen = set()
+        after = (digest.calls, digest.ns, digest.rows, digest.errors)
+        if after != before:
+            scope: Scope | None = self
+            while scope is not None:
+                calls, ns, rows, errors = (t + a - b for t, a, b in zip(scope.totals, after, before, strict=True))
+                scope.totals = (calls, ns, rows, errors)
+                scope = scope.parent
+
+    def _turn(self, now_ns: int) -> Window:
+        """Cut off the window that ends now, and begin the next."""
+        calls, ns, rows, errors = (now - then for now, then in zip(self.totals, self._judged, strict=True))
+        window = Window(self.digest, calls, ns, rows, errors, now_ns - self._judged_ns)
+        self.digest = Digest(self.name, slow_ns)
+        self.seen = set()
+        self._judged = self.totals
+        self._judged_ns = now_ns
+        self._due_ns = now_ns + window_ns
+        return window
+
+    def _tell(self, window: Window) -> None:
+        """Have *window* judged. Without the lock: a callback may ask for a report, which waits for other scopes'."""
+        for sink in sinks:
+            try:
+                sink.judge(self, window)
+            except Exception as error:  # noqa: BLE001 - ours, and never the application's
+                faults.count("judge", error)
+
+    def _hand_up(self, window: Window, now_ns: int) -> None:
+        """Give the scope around this one what no detector has claimed; it may run no statement itself, and be due."""
+        with self._lock:
+            parent = _nearest_open(self.parent)
+            if parent is None:
+                return
+            parent._drain()
+            parent.digest.merge(window.digest)
+            if now_ns <= parent._due_ns:
+                return
+            parent.digest_now()
+            above = parent._turn(now_ns)
+        parent._tell(above)
+        parent._hand_up(above, now_ns)
+
+
+def _nearest_open(scope: Scope | None) -> Scope | None:
+    while scope is not None and scope.closed:
+        scope = scope.parent
+    return scope
+
+
+def _after_fork() -> None:
+    """The child has only the thread, and so the scopes, that forked; of what ran so far the parent process tells."""
+    mine = _nearest_open(current.get())
+    others = _open.copy()
+    if mine is not None:
+        mine.forget()
+    scope = mine
+    while scope is not None:
+        others.discard(scope)
+        scope = scope.parent
+    for other in others:
+        other.closed = True  # whoever still has it leaves it without a word
+    _open.difference_update(others)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

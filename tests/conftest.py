@@ -1,0 +1,163 @@
+"""
+What every test can ask for: databases, engines, and a skip that says what is missing.
+
+Each pytest process (each worker of xdist) runs at most one PostgreSQL, started by the first test that asks, gone with
+the process however that ends: see `sqlprobe.demo.server`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hypothesis
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from sqlprobe import capture, faults
+from sqlprobe.demo.server import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlprobe.demo.server import Server
+
+REQUIRE_ALL = os.environ.get("SQLPROBE_REQUIRE_ALL", "0") not in {"", "0"}
+SERVER_FIXTURE = "postgresql_server"
+
+# The same examples on every run, on every machine; a hypothesis that wants more of them says so itself.
+hypothesis.settings.register_profile("sqlprobe", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("sqlprobe")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVER_FIXTURE in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.postgresql)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # Debian keeps the server's programs off the PATH.
+    folders = [*map(str, Path("/usr/lib/postgresql").glob("*/bin")), *os.get_exec_path(), "/usr/sbin"]
+    for marker in item.iter_markers("requires_debian"):
+        package, *programs = marker.args
+        missing = [program for program in programs if not shutil.which(program, path=os.pathsep.join(folders))]
+        if missing:
+            pytest.skip(f"needs the Debian package {package}: {', '.join(missing)} not found")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    report = yield
+    _fail_if_skipped(report, item.nodeid)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector):
+    report = yield
+    _fail_if_skipped(report, collector.nodeid)
+    return report
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport, name: str) -> None:
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{name} may not be skipped (SQLPROBE_REQUIRE_ALL is set): {reason}"
+
+
+@pytest.fixture(autouse=True)
+def forget_what_other_tests_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement is shown as its first writer spelt it: the writer is to be this test."""
+    faults.forget()
+    monkeypatch.setattr(capture, "_shapes", {})
+    monkeypatch.setattr(capture, "_shape_bytes", 0)
+
+
+@pytest.fixture(scope="session", name=SERVER_FIXTURE)
+def run_postgresql_server() -> Iterator[Server]:
+    with serve() as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _database(server: Server) -> Iterator[Callable[..., sa.URL]]:
+    name = f"test_{secrets.token_hex(4)}"
+    server.psql(f"CREATE DATABASE {name} STRATEGY file_copy")
+
+    def url_for(driver: str = "psycopg") -> sa.URL:
+        return server.url_for(driver, name)
+
+    yield url_for
+    server.psql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Server) -> Iterator[Callable[..., sa.URL]]:
+    """`postgresql_url("asyncpg")`: the URL, for that driver, of a database that is this test's alone."""
+    with _database(postgresql_server) as url_for:
+        yield url_for
+
+
+@pytest.fixture(scope="module")
+def module_postgresql_url(postgresql_server: Server) -> Iterator[Callable[..., sa.URL]]:
+    """As `postgresql_url`; the module's tests share the database and leave it as they found it."""
+    with _database(postgresql_server) as url_for:
+        yield url_for
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> Callable[..., sa.URL]:
+    """`sqlite_url("aiosqlite")`: the URL, for that driver, of a file that is this test's alone."""
+
+    def url_for(driver: str = "pysqlite") -> sa.URL:
+        return sa.URL.create(f"sqlite+{driver}", database=str(tmp_path / "test.sqlite"))
+
+    return url_for
+
+
+@pytest.fixture
+def make_engine() -> Iterator[Callable[..., sa.Engine]]:
+    """`make_engine(url, **options)`, as `create_engine`, in memory without a URL; disposed of when the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def make(url: sa.URL | str = "sqlite://", **options: object) -> sa.Engine:
+            engine = sa.create_engine(url, **options)
+            stack.callback(engine.dispose)
+            return engine
+
+        yield make
+
+
+@pytest.fixture
+def engine(make_engine: Callable[..., sa.Engine]) -> sa.Engine:
+    """SQLite in memory."""
+    return make_engine()
+
+
+@pytest.fixture
+def run_async() -> Callable[..., object]:
+    """
+    `run_async(main, url, **options)`: what the coroutine function *main* returns for an AsyncEngine on *url*.
+
+    The loop is the call's own, and the engine is disposed of before it closes.
+    """
+
+    def run(main: Callable[[AsyncEngine], object], url: sa.URL | str, **options: object) -> object:
+        async def inside() -> object:
+            engine = create_async_engine(url, **options)
+            try:
+                return await main(engine)
+            finally:
+                await engine.dispose()
+
+        return asyncio.run(inside())
+
+    return run
