@@ -13,6 +13,8 @@ import sqlprobe
 from sqlprobe import autoscope, faults, scopes
 from sqlprobe.settings import Settings
 
+pytestmark = pytest.mark.versions
+
 ONE = sa.text("SELECT 1")
 
 

@@ -22,6 +22,8 @@ from sqlprobe import capture, faults, scopes
 from sqlprobe.fingerprint import shape_of
 from sqlprobe.model import Fault
 
+pytestmark = pytest.mark.versions
+
 ONE = sa.text("select 1")
 ALL_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 

@@ -21,6 +21,8 @@ from sqlprobe.fingerprint import shape_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.versions
+
 SYNC = ("pysqlite", "psycopg", "psycopg2", "pg8000")
 ASYNC = ("aiosqlite", "psycopg_async", "asyncpg")
 DRIVERS = (*SYNC, *ASYNC)

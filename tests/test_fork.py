@@ -14,7 +14,7 @@ import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+pytestmark = [pytest.mark.versions, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")]
 
 PROLOGUE = """
 import json, multiprocessing, os, sys, threading

@@ -11,6 +11,8 @@ import sqlalchemy as sa
 import sqlprobe
 from sqlprobe import capture, faults, lag
 
+pytestmark = pytest.mark.versions
+
 MS = 1_000_000
 
 

@@ -16,6 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, rela
 import sqlprobe
 from sqlprobe import capture, faults, recording, scopes
 
+pytestmark = pytest.mark.versions
+
 ONE = sa.text("select 1")
 
 

@@ -22,6 +22,8 @@ from sqlprobe import capture, faults, orm, scopes
 from sqlprobe.fingerprint import shape_of
 from sqlprobe.stats import Tally
 
+pytestmark = pytest.mark.versions
+
 ONE = sa.text("SELECT 1")
 
 

@@ -20,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 import sqlprobe
 from sqlprobe import sites
 
+pytestmark = pytest.mark.versions
+
 ONE = sa.text("SELECT 1")
 
 

@@ -1,7 +1,7 @@
 """
 Run the test suite on the CPythons that this machine has and the SQLAlchemy lines that sqlprobe supports.
 
-    python tools/matrix.py slice    the tests here; those that versions can change on each other CPython and line once
+    python tools/matrix.py slice    the tests here; those that versions break first on each other CPython and line once
     python tools/matrix.py all      with the exhaustive ones: here, and on every other CPython and line
     python tools/matrix.py wheel    what needs no source tree, against the wheel, with the source tree out of reach
 
@@ -37,6 +37,7 @@ EVERY_TEST = ""
 NO_TREE = "not tree"
 VERSIONED = "not once"
 FIXED_SLICE = "not exhaustive"
+BREAKS_FIRST = "versions and not exhaustive"
 WORKERS = min(os.cpu_count() or 1, 4)  # each may run a PostgreSQL of its own
 PATIENCE = 1800  # seconds that one run may take; `make test` as a whole takes less than 300
 
@@ -201,12 +202,17 @@ def run_cell(interpreter: Interpreter, line: Line, selection: str) -> Tally:
 
 
 def run_slice() -> list[Tally]:
-    """The main environment, then each SQLAlchemy line on its CPython and each other CPython on the newest line."""
+    """The main environment; then each other CPython and each SQLAlchemy line once, together where they can be."""
     newest, *older = lines()
     main, others = _main(interpreters())
-    cells = [(main, line) for line in older if main.minor < line.ends] + [(other, newest) for other in others]
     tallies = [run(f"{main}, {newest.name}", HERE / "bin" / "python", FIXED_SLICE)]
-    return tallies + [run_cell(*cell, f"{VERSIONED} and {FIXED_SLICE}") for cell in cells]
+    cells = []
+    for line in older:
+        fit = [other for other in [*others, main] if other.minor < line.ends]
+        if fit:
+            cells.append((fit[0], line))
+    cells += [(other, newest) for other in others if other not in {interpreter for interpreter, _ in cells}]
+    return tallies + [run_cell(*cell, BREAKS_FIRST) for cell in cells]
 
 
 def run_all() -> list[Tally]:

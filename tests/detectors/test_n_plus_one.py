@@ -29,6 +29,8 @@ from sqlalchemy.orm import (
 import sqlprobe
 from sqlprobe import faults, scopes
 
+pytestmark = pytest.mark.versions
+
 select = sa.select
 
 

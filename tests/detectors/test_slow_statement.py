@@ -14,6 +14,8 @@ from sqlprobe.fingerprint import shape_of
 from sqlprobe.settings import Settings
 from sqlprobe.stats import Tally
 
+pytestmark = pytest.mark.versions
+
 MS = 1_000_000
 
 

@@ -20,6 +20,8 @@ from starlette.middleware.base import BaseHTTPMiddleware  # noqa: E402
 from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse  # noqa: E402
 from starlette.routing import Mount, Route, WebSocketRoute  # noqa: E402
 
+pytestmark = pytest.mark.versions
+
 ONE = sa.text("SELECT 1")
 
 

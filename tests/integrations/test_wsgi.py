@@ -13,6 +13,8 @@ import sqlprobe
 from sqlprobe import faults, scopes
 from sqlprobe.integrations.wsgi import SqlprobeMiddleware, route_name
 
+pytestmark = pytest.mark.versions
+
 ONE = sa.text("SELECT 1")
 
 
