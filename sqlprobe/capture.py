@@ -237,9 +237,9 @@ def _on_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> b
         if alone or not _others(handlers, _on_execute, (cursor, statement, parameters, context)):
             dialect.do_execute(cursor, statement, parameters, context)
     except BaseException as error:
-        _count(watched, cursor, statement, context, started, perf_counter_ns() - started, 1, error)
+        _count(watched, cursor, statement, parameters, context, started, perf_counter_ns() - started, 1, error)
         raise
-    _count(watched, cursor, statement, context, started, perf_counter_ns() - started, 1, None)
+    _count(watched, cursor, statement, parameters, context, started, perf_counter_ns() - started)
     return True
 
 
@@ -255,9 +255,9 @@ def _on_executemany(cursor: Any, statement: str, parameters: Any, context: Any) 
         if len(handlers) == 1 or not _others(handlers, _on_executemany, (cursor, statement, parameters, context)):
             dialect.do_executemany(cursor, statement, parameters, context)
     except BaseException as error:
-        _count(watched, cursor, statement, context, started, perf_counter_ns() - started, sets, error)
+        _count(watched, cursor, statement, None, context, started, perf_counter_ns() - started, sets, error)
         raise
-    _count(watched, cursor, statement, context, started, perf_counter_ns() - started, sets, None)
+    _count(watched, cursor, statement, None, context, started, perf_counter_ns() - started, sets)
     return True
 
 
@@ -272,9 +272,9 @@ def _on_execute_no_params(cursor: Any, statement: str, context: Any) -> bool | N
         if len(handlers) == 1 or not _others(handlers, _on_execute_no_params, (cursor, statement, context)):
             dialect.do_execute_no_params(cursor, statement, context)
     except BaseException as error:
-        _count(watched, cursor, statement, context, started, perf_counter_ns() - started, 1, error)
+        _count(watched, cursor, statement, (), context, started, perf_counter_ns() - started, 1, error)
         raise
-    _count(watched, cursor, statement, context, started, perf_counter_ns() - started, 1, None)
+    _count(watched, cursor, statement, (), context, started, perf_counter_ns() - started)
     return True
 
 
@@ -296,13 +296,14 @@ def _count(
     watched: Watched,
     cursor: Any,
     statement: str,
+    parameters: Any,
     context: Any,
     started: int,
     elapsed: int,
-    sets: int,
-    error: BaseException | None,
+    sets: int = 1,
+    error: BaseException | None = None,
 ) -> None:
-    """Count a call that has come back, or failed with *error*."""
+    """Count a call that has come back, or failed with *error*; *parameters* are None for many sets of them."""
     try:
         compiled = context.compiled
         # SQLAlchemy's compiled statement is one string object each time; what is sent may be made anew (IN, pages).
@@ -358,17 +359,22 @@ def _count(
         if auto_scope is not None and (scope is None or scope.closed):
             scope = auto_scope()
         if scope is not None or recorders:
-            load = None
+            load = given = None
             if compiled is not None and error is None:
                 state = compiled.compile_state
                 if state is not None and (_orm_kinds.get(type(state)) or orm.is_orm(state)):
                     options = context.execution_options.get("_sa_orm_load_options")
                     load = orm.load_of(state, options, id(context.root_connection))
+            if parameters is not None:
+                try:
+                    given = hash(parameters) if type(parameters) is tuple else hash(tuple(parameters.values()))
+                except Exception:  # noqa: BLE001 - lists and the like: nobody can tell whether they are the same
+                    given = None
             if place is None and _sites != "off" and (_sites == "all" or _first_in(scope, tally, load)):
                 place = sites.place_of(sys._getframe(2))  # noqa: SLF001
                 if place is not None and watched.counted:
                     tally.seen_at(place)
-            record = (tally, started, elapsed, rows, load, place, extra)
+            record = (tally, started, elapsed, rows, load, place, extra, given)
             if scope is not None:
                 scope.take(record)
             for recorder in recorders:

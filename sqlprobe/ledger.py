@@ -72,6 +72,39 @@ class ScopeTally:
         )
 
 
+class Sum:
+    """Every finding of one key so far: told by the one that cost most."""
+
+    __slots__ = ("count", "first_seen", "last_seen", "occurrences", "seconds", "worst")
+
+    def __init__(self, finding: Finding) -> None:
+        self.worst = finding
+        self.count = finding.count
+        self.seconds = finding.seconds
+        self.occurrences = finding.occurrences
+        self.first_seen = finding.first_seen
+        self.last_seen = finding.last_seen
+
+    def add(self, more: Finding) -> None:
+        if more.seconds >= self.worst.seconds:
+            self.worst = more
+        self.count += more.count
+        self.seconds += more.seconds
+        self.occurrences += more.occurrences
+        self.first_seen = min(self.first_seen, more.first_seen)
+        self.last_seen = max(self.last_seen, more.last_seen)
+
+    def finding(self) -> Finding:
+        return dataclasses.replace(
+            self.worst,
+            count=self.count,
+            seconds=self.seconds,
+            occurrences=self.occurrences,
+            first_seen=self.first_seen,
+            last_seen=self.last_seen,
+        )
+
+
 class Ledger:
     """
     Findings by key and scopes by name, both bounded: what is over the bound is counted under "other" or in `dropped`.
@@ -83,7 +116,7 @@ class Ledger:
         self._ttl = ttl
         self._on_finding = on_finding
         self._lock = threading.Lock()
-        self._findings: dict[str, Finding] = {}
+        self._findings: dict[str, Sum] = {}
         self._expires = 0.0  # before that Unix time, a full ledger has nothing to let go
         self._scopes: dict[tuple[str, str], ScopeTally] = {}
         self.dropped = 0
@@ -98,9 +131,9 @@ class Ledger:
                         self.dropped += 1
                         continue
                     fresh.append(finding)
-                    self._findings[finding.key] = finding
+                    self._findings[finding.key] = Sum(finding)
                 else:
-                    self._findings[finding.key] = joined(known, finding)
+                    known.add(finding)
         if self._on_finding is not None:
             for finding in fresh:
                 try:
@@ -122,7 +155,7 @@ class Ledger:
         """Every finding seen in the last *ttl* seconds before *now* (Unix time)."""
         with self._lock:
             self._expire(now)
-            return tuple(self._findings.values())
+            return tuple(found.finding() for found in self._findings.values())
 
     def scopes(self) -> tuple[ScopeStats, ...]:
         with self._lock:
@@ -144,16 +177,3 @@ class Ledger:
         self._findings = {}
         self._scopes = {}
         self.dropped = 0
-
-
-def joined(known: Finding, more: Finding) -> Finding:
-    """One finding of two with the same key: counts and seconds summed, told by the one that cost more."""
-    worse = more if more.seconds >= known.seconds else known
-    return dataclasses.replace(
-        worse,
-        count=known.count + more.count,
-        seconds=known.seconds + more.seconds,
-        occurrences=known.occurrences + more.occurrences,
-        first_seen=min(known.first_seen, more.first_seen),
-        last_seen=max(known.last_seen, more.last_seen),
-    )

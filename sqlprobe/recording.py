@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sqlprobe.model import Finding, StatementStats
+    from sqlprobe.pool import Transaction, Wait
     from sqlprobe.report import Report
     from sqlprobe.scopes import Scope
     from sqlprobe.settings import Settings
@@ -60,6 +61,20 @@ class Recording:
         self._executions: list[tuple[tuple[Any, ...], str]] = []
         self._ledger = Ledger(float("inf"))
         self._unhooked = False
+
+    @property
+    def watches_pools(self) -> bool:
+        return self.settings.watch_pools
+
+    def covers(self, _dialect: object) -> bool:
+        """As a probe's: a recording observes every engine."""
+        return True
+
+    def pool_event(self, event: Wait | Transaction, scope: Scope | None) -> None:
+        """A caller waited long for a connection, or a transaction took long."""
+        findings = detectors.judge_pool(event, NAME if scope is None else scope.name, self.settings)
+        with self._lock:
+            self._ledger.add(findings)
 
     def __enter__(self) -> Self:
         from sqlprobe import probe
@@ -195,7 +210,7 @@ class Recording:
         self._digest_of(scope).add(record)
 
     def _count(self, record: tuple[Any, ...]) -> None:
-        tally, started, elapsed, rows, _, place, extra = record
+        tally, started, elapsed, rows, _, place, extra, _ = record
         key = (tally.shape.fingerprint, tally.engine)
         mine = self._tallies.get(key)
         if mine is None:
@@ -252,7 +267,7 @@ class Recording:
 
 
 def _execution(record: tuple[Any, ...], scope: str) -> Execution:
-    tally, started, elapsed, rows, load, place, extra = record
+    tally, started, elapsed, rows, load, place, extra, _ = record
     lazy = load is not None and load[0] == orm.LAZY
     return Execution(
         fingerprint=tally.shape.fingerprint,

@@ -55,7 +55,11 @@ class Extra(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One statement that ran, as capture hands it over (as a plain tuple of this form: naming it costs 0.2 us)."""
+    """
+    One statement that ran, as capture hands it over (as a plain tuple of this form: naming it costs 0.2 us).
+
+    `given` is a hash of its parameters, None where they cannot be hashed or are many: equal parameters have equal ones.
+    """
 
     tally: Tally
     started_ns: int
@@ -64,6 +68,7 @@ class Record(NamedTuple):
     load: tuple[Any, ...] | None
     place: Place | None
     extra: Extra | None
+    given: int | None = None
 
 
 class ShapeCalls:
@@ -146,7 +151,8 @@ class Digest:
     """
 
     __slots__ = (
-        "_loads", "calls", "dropped", "errors", "loads", "name", "ns", "origins", "rows", "shapes", "slow", "slow_ns",
+        "_by_tally", "_loads", "calls", "dropped", "errors", "loads", "name", "ns", "origins", "rows", "shapes", "slow",
+        "slow_ns",
     )  # fmt: skip
 
     def __init__(self, name: str, slow_ns: int) -> None:
@@ -160,7 +166,8 @@ class Digest:
         self.shapes: dict[tuple[str, str], ShapeCalls] = {}
         self.loads: dict[tuple[Any, ...], LazyLoads] = {}  # by relationship, parent query, and the way in between
         self.origins: dict[int, tuple[Any, ...]] = {}  # the records of ORM statements, by their markers
-        self._loads: dict[tuple[Any, ...], LazyLoads | None] = {}  # where loads like the last ones went
+        self._by_tally: dict[Tally, ShapeCalls] = {}  # the same as `shapes`
+        self._loads: dict[tuple[Any, ...], tuple[LazyLoads | None, Any]] = {}  # where loads like the last ones went
         self.slow: dict[tuple[str, str, bool], SlowCalls] = {}
 
     @property
@@ -168,44 +175,62 @@ class Digest:
         return len(self.shapes)
 
     def add(self, record: Record | tuple[Any, ...]) -> None:
-        tally, started, elapsed, rows, load, place, extra = record
-        self.ns += elapsed
-        if rows > 0:
-            self.rows += rows
-        shape = tally.shape
-        key = (shape.fingerprint, tally.engine)
-        calls = self.shapes.get(key)
-        if calls is None:
-            calls = self._shape_calls(key, shape)
-        calls.ns += elapsed
-        if rows > 0:
-            calls.rows += rows
-        if place is not None and calls.place is None:
-            calls.place = place
-        if extra is None or not extra.more:
-            self.calls += 1
-            calls.calls += 1
-            if extra is not None and extra.error is not None:
-                self.errors += 1
-        if load is not None:
-            kind, state, marker, runid, path, parent, _ = load
-            origins = self.origins
-            if len(origins) >= MAX_ORIGINS:
-                self._bound_origins()
-            origins[marker] = record
-            if kind == orm.LAZY:
-                # Not the statement: Order.billing and Order.shipping are loaded by the same one.
-                like = (state, runid, path)
-                loads = self._loads[like] if like in self._loads else self._lazy_loads(like, tally, load, started)
-                if loads is not None:
-                    loads.calls += 1
-                    loads.ns += elapsed
-                    loads.parents.add(parent)
-                    loads.last_ns = started
-                    if loads.place is None:
-                        loads.place = place
-        if elapsed >= self.slow_ns:
-            self._add_slow(key, tally, started, elapsed, place, extra.blocked_ns if extra else 0)
+        """Take one record in."""
+        self.drain(deque([record]))
+
+    def drain(self, records: deque[Any]) -> None:
+        """Take *records* in and out of the deque, to which other threads may append. One that fails is counted."""
+        by_tally, origins, slow_ns = self._by_tally, self.origins, self.slow_ns
+        total_calls = total_ns = total_rows = 0
+        state = runid = path = loads = None  # of the last lazy load: most often the next is like it
+        try:
+            for _ in range(len(records)):
+                record = records.popleft()
+                try:
+                    tally, started, elapsed, rows, load, place, extra, _given = record
+                    total_ns += elapsed
+                    calls = by_tally.get(tally)
+                    if calls is None:
+                        calls = self._calls_of(tally)
+                    calls.ns += elapsed
+                    if rows > 0:
+                        total_rows += rows
+                        calls.rows += rows
+                    if place is not None and calls.place is None:
+                        calls.place = place
+                    if extra is None or not extra.more:
+                        total_calls += 1
+                        calls.calls += 1
+                        if extra is not None and extra.error is not None:
+                            self.errors += 1
+                    if load is not None:
+                        if len(origins) >= MAX_ORIGINS:
+                            self._bound_origins()
+                        origins[load[2]] = record
+                        if load[0] == 1:  # orm.LAZY
+                            if load[1] is not state or load[3] != runid or load[4] is not path:
+                                state, runid, path = load[1], load[3], load[4]
+                                # Not the statement: Order.billing and Order.shipping are loaded by the same one.
+                                like = (id(state), runid, id(path))
+                                known = self._loads.get(like)
+                                loads = known[0] if known else self._lazy_loads(like, tally, load, started)
+                            if loads is not None:
+                                loads.calls += 1
+                                loads.ns += elapsed
+                                loads.parents.add(load[5])
+                                loads.last_ns = started
+                                if loads.place is None:
+                                    loads.place = place
+                    if elapsed >= slow_ns:
+                        key = (tally.shape.fingerprint, tally.engine)
+                        self._add_slow(key, tally, started, elapsed, place, extra.blocked_ns if extra else 0)
+                except Exception as error:  # noqa: BLE001 - ours: its call is counted, its part in a pattern is lost
+                    faults.count("digest", error)
+                    state = loads = None
+        finally:
+            self.calls += total_calls
+            self.ns += total_ns
+            self.rows += total_rows
 
     def merge(self, child: Digest) -> None:
         """Take over what a nested scope saw, without the loads that a detector claimed."""
@@ -301,11 +326,18 @@ class Digest:
             return None
         return record
 
-    def _shape_calls(self, key: tuple[str, str], shape: Shape) -> ShapeCalls:
-        if len(self.shapes) >= MAX_SHAPES:
-            self.dropped += 1
-            key = ("", "")
-        return self.shapes.setdefault(key, ShapeCalls(shape, key[1]))
+    def _calls_of(self, tally: Tally) -> ShapeCalls:
+        shape = tally.shape
+        key = (shape.fingerprint, tally.engine)
+        calls = self.shapes.get(key)
+        if calls is None:
+            if len(self.shapes) >= MAX_SHAPES:
+                self.dropped += 1
+                return self.shapes.setdefault(("", ""), ShapeCalls(shape, ""))
+            calls = self.shapes[key] = ShapeCalls(shape, tally.engine)
+        if len(self._by_tally) < 2 * MAX_SHAPES:  # a shape has a tally in each thread
+            self._by_tally[tally] = calls
+        return calls
 
     def _lazy_loads(self, like: tuple[Any, ...], tally: Tally, load: tuple[Any, ...], started: int) -> LazyLoads | None:
         """The group that a lazy *load* belongs to, None for an object that no query loaded."""
@@ -322,7 +354,7 @@ class Digest:
                 loads = self.loads[key] = LazyLoads(named, tally, origin, started)
         if len(self._loads) >= MAX_SHAPES:
             self._loads.clear()
-        self._loads[like] = loads
+        self._loads[like] = (loads, load)  # the load holds what *like* has the ids of
         return loads
 
     def _add_slow(
@@ -514,17 +546,18 @@ class Scope:
 
     def open(self) -> None:
         """Begin it, anew if it has been closed: nested in the current scope, and current from now on."""
-        parent = self.parent = _nearest_open(current.get())
-        if parent is None:
+        if self.opened_ns:
             self._lock = threading.RLock()
-        else:
+            self.closed = False
+            self.late = 0
+            self.on_late = ()
+            self.totals = self._judged = (0, 0, 0, 0)
+            self.digest = Digest(self.name, slow_ns)
+        self.digest.slow_ns = slow_ns  # may have changed since it was made
+        parent = self.parent = _nearest_open(current.get())
+        if parent is not None:
             self._lock = parent._lock
             parent._below.add(self)
-        self.closed = False
-        self.late = 0
-        self.on_late = ()
-        self.totals = self._judged = (0, 0, 0, 0)
-        self.digest = Digest(self.name, slow_ns)
         self.opened_ns = self._judged_ns = perf_counter_ns()
         self._due_ns = self.opened_ns + window_ns
         current.set(self)
@@ -624,16 +657,8 @@ class Scope:
     def _drain(self) -> None:
         digest = self.digest
         before = (digest.calls, digest.ns, digest.rows, digest.errors)
-        records = self._records
-        while True:
-            try:
-                record = records.popleft()
-            except IndexError:
-                break
-            try:
-                digest.add(record)
-            except Exception as error:  # noqa: BLE001 - ours: its call is counted, its part in a pattern is lost
-                faults.count("digest", error)
+        while self._records:
+            digest.drain(self._records)
         if len(self.seen) > MAX_SHAPES:
             self.seen = set()
         after = (digest.calls, digest.ns, digest.rows, digest.errors)

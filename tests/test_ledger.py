@@ -130,11 +130,15 @@ def test_findings_from_many_threads_lose_no_count():
     assert 4000 == sum(item.count for item in book.findings(1001.0))
 
 
-def test_joined_is_told_by_the_costlier_whichever_comes_first():
-    cheap = finding(seconds=1.0, scope="cheap")
-    dear = finding(seconds=2.0, scope="dear")
+@pytest.mark.parametrize("order", [(1.0, 3.0, 2.5), (3.0, 2.5, 1.0), (2.5, 1.0, 3.0)])
+def test_finding_is_told_by_the_costliest_whichever_comes_first(order):
+    book = ledger.Ledger(100.0)
+    for seconds in order:
+        book.add([finding(seconds=seconds, scope=f"took {seconds}")])
 
-    assert ["dear", "dear"] == [ledger.joined(*pair).scope for pair in ((cheap, dear), (dear, cheap))]
+    (told,) = book.findings(1000.0)
+
+    assert ("took 3.0", 6.5, 3) == (told.scope, told.seconds, told.occurrences)
 
 
 # --- scopes -----------------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def told(report):
 
 def record(text="SELECT 1", elapsed=1000, rows=1, load=None, started=None):
     tally = Tally(shape_of(text), "sqlite:///")
-    return (tally, perf_counter_ns() if started is None else started, elapsed, rows, load, None, None)
+    return (tally, perf_counter_ns() if started is None else started, elapsed, rows, load, None, None, None)
 
 
 # --- totals -----------------------------------------------------------------------------------------------------------
