@@ -13,6 +13,7 @@ recordings.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 import weakref
@@ -41,6 +42,7 @@ MAX_TALLIES: Final = 16_384  # of all engines and threads; 0.9 kB each, so 15 MB
 MAX_SHAPE_BYTES: Final = 8_000_000  # of normalised texts, which all threads share
 MAX_TEXT_BYTES: Final = 4_000_000  # of statement texts that one thread looks up as they are
 MIN_TEXT_BYTES: Final = 256_000  # ... however many threads there are
+MAX_GIVEN: Final = 1_000  # parameters of a SELECT that are kept until its scope digests it
 MAX_TEXT: Final = 16_384  # a longer text is normalised each time
 
 OVERFLOW: Final = Shape("0" * 16, "(other statements)", "other", "", ())
@@ -48,7 +50,9 @@ UNHOOKED: Final = "sqlprobe's handler was taken off SQLAlchemy by other code: st
 _NO_ROWS: Final = -1
 _current_scope: Final = scopes.current.get
 _orm_kinds: Final = orm.kinds
+_SCHEMA: Final = re.compile(r"__\[SCHEMA_(?:_none\]\.|([^\]]*)\])")
 _PAGES: Final = "_sqlprobe_pages"
+_ref: Final = weakref.ref
 _ENTRY_BYTES: Final = 120  # a dict entry and a string's head
 
 
@@ -364,12 +368,12 @@ def _count(
                 state = compiled.compile_state
                 if state is not None and (_orm_kinds.get(type(state)) or orm.is_orm(state)):
                     options = context.execution_options.get("_sa_orm_load_options")
-                    load = orm.load_of(state, options, id(context.root_connection))
-            if parameters is not None:
-                try:
-                    given = hash(parameters) if type(parameters) is tuple else hash(tuple(parameters.values()))
-                except Exception:  # noqa: BLE001 - lists and the like: nobody can tell whether they are the same
-                    given = None
+                    load = orm.load_of(state, options, _ref(context.root_connection))
+            if parameters is not None and tally.shape.operation == "SELECT":
+                if compiled is not None and parameters:
+                    given = parameters if len(parameters) <= MAX_GIVEN else len(parameters)
+                else:
+                    given = _given(statement, parameters)
             if place is None and _sites != "off" and (_sites == "all" or _first_in(scope, tally, load)):
                 place = sites.place_of(sys._getframe(2))  # noqa: SLF001
                 if place is not None and watched.counted:
@@ -383,6 +387,13 @@ def _count(
             watched.owner.take(scopes.Record(tally, started, elapsed, rows, None, place, extra))
     except Exception as fault:  # noqa: BLE001 - ours: the user's statement has run, and its result stands
         faults.count("capture", fault)
+
+
+def _given(statement: str, parameters: Any) -> Any:
+    """What tells calls of a text of the user's apart: literals in it, and a copy of what the caller may change."""
+    if not parameters or len(parameters) > MAX_GIVEN:
+        return statement
+    return (*(parameters.values() if isinstance(parameters, dict) else parameters), statement)
 
 
 def _first_in(scope: Scope | None, tally: Tally, load: tuple[Any, ...] | None) -> bool:
@@ -550,7 +561,8 @@ def _tally_of(watched: Watched, text: str, context: Any, started: int) -> Tally 
         table = watched.tables[ident] = Table()
     failed = False
     try:
-        shape = shape_of(text)
+        # One statement for all schemas that schema_translate_map puts there: by the name that the code gives.
+        shape = shape_of(_SCHEMA.sub(r"\1", text) if "__[SCHEMA_" in text else text)
     except Exception as fault:  # noqa: BLE001 - ours; the call still counts
         faults.count("fingerprint", fault)
         shape = OVERFLOW

@@ -1107,3 +1107,21 @@ def test_lazy_loads_after_a_scope_has_closed_hold_no_memory(engine):
         scopes.current.reset(token)
 
     assert (50, set()) == (scope.late, scope.seen)
+
+
+# --- schema_translate_map ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("schema", "shown"), [(None, "t"), ("app", "app.t")])
+def test_statement_of_translated_schemas_is_shown_by_the_name_in_the_code(make_engine, schema, shown):
+    engine = make_engine(execution_options={"schema_translate_map": {schema: None}})
+    table = sa.Table("t", sa.MetaData(schema=schema), sa.Column("id", sa.Integer, primary_key=True))
+    with engine.begin() as connection:
+        table.create(connection)
+        with sqlprobe.record() as recording:
+            connection.execute(sa.select(table)).all()
+            connection.execute(table.insert(), [{"id": 1}, {"id": 2}])
+
+    assert {(f"SELECT {shown}.id FROM {shown}", (shown,)), (f"INSERT INTO {shown} (id) VALUES (?)", (shown,))} == {
+        (item.text, item.tables) for item in recording.statements
+    }
