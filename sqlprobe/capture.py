@@ -154,15 +154,19 @@ _shapes_stale = False  # whether tables were dropped since the shapes were last 
 
 
 def install() -> None:
-    """Put our handler on every engine of the process, made before or after. Once; see the module's docstring."""
+    """
+    Put our handlers on every engine of the process, made before or after. Once, see the module's docstring, unless
+    other code has taken them off since.
+    """
     global installed, get_ident
-    if installed:
+    if installed and hooked():
         return
     if "gevent.monkey" in sys.modules:
         # Greenlets of one thread share its tables: none of our writes spans a switch.
         get_ident = sys.modules["gevent.monkey"].get_original("_thread", "get_ident")
     for name, handler in _handlers().items():
-        event.listen(Engine, name, handler)
+        if not event.contains(Engine, name, handler):
+            event.listen(Engine, name, handler)
     installed = True
 
 

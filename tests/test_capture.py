@@ -882,6 +882,17 @@ def test_listener_removed_behind_our_back_is_told(engine):
     assert {"select ?": 1} == calls(probe)
 
 
+def test_listener_removed_behind_our_back_is_put_back_by_whoever_attaches_next(engine, make_engine):
+    other = make_engine()
+    with sqlprobe.attach(engine) as probe:
+        event.remove(sa.Engine, "do_execute", capture._on_execute)
+        run(engine, ONE)
+        with sqlprobe.attach(other):
+            run(engine, ONE)
+
+            assert ({"select ?": 1}, ()) == (calls(probe), probe.report().notes)
+
+
 def test_recording_says_when_its_handler_is_gone(engine):
     with sqlprobe.record() as recording:
         event.remove(sa.Engine, "do_execute", capture._on_execute)
