@@ -1067,6 +1067,7 @@ def test_overflowing_statement_is_normalised_once(engine, monkeypatch):
     assert (["select 1"], {capture.OVERFLOW.text: 5}) == (parsed, calls(probe))
 
 
+@pytest.mark.once
 def test_a_hundred_thousand_texts_with_literals_are_one_statement_in_bounded_memory(engine):
     with sqlprobe.attach(engine) as probe:
         with engine.connect() as connection:
@@ -1081,6 +1082,7 @@ def test_a_hundred_thousand_texts_with_literals_are_one_statement_in_bounded_mem
         assert held.bytes == sum(len(text) + capture._ENTRY_BYTES for text in held.texts)
 
 
+@pytest.mark.once
 def test_more_different_statements_than_fit_keep_every_call(engine):
     """Each has names of its own: the table of statements fills up, and what comes then is in the overflow entry."""
     gc.collect()

@@ -73,6 +73,7 @@ def test_skips_are_failures_where_nothing_may_be_missing(suite):
     assert "(SQLPROBE_REQUIRE_ALL is set): Skipped: needs the Debian package no-such-package" in output
 
 
+@pytest.mark.exhaustive
 def test_a_module_skipped_whole_is_a_failure_too(suite):
     source = "import pytest; pytest.importorskip('no_such_module')"
 
@@ -83,6 +84,7 @@ def test_a_module_skipped_whole_is_a_failure_too(suite):
     assert "may not be skipped (SQLPROBE_REQUIRE_ALL is set): Skipped: could not import 'no_such_module'" in output
 
 
+@pytest.mark.exhaustive
 def test_a_killed_run_leaves_no_server(suite):
     source = """
         import time

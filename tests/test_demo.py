@@ -140,6 +140,7 @@ def gone(folder, patience=10.0):
     return False
 
 
+@pytest.mark.exhaustive
 def test_two_servers_do_not_meet():
     with serve(settings={"work_mem": "7MB"}) as one, serve(settings={"work_mem": "8MB"}) as other:
         assert ("7MB\n", "8MB\n") == (one.psql("SHOW work_mem"), other.psql("SHOW work_mem"))
@@ -194,6 +195,7 @@ def test_build_that_fails_leaves_nothing(tmp_path):
     assert [] == list(tmp_path.rglob("*"))
 
 
+@pytest.mark.exhaustive
 def test_second_builder_keeps_the_first_ones_rows(tmp_path):
     def late(server):
         build(tmp_path / "rows", lambda first: first.psql("CREATE TABLE first (x int)"))
@@ -225,6 +227,7 @@ def test_root_is_told_of_an_unreachable_directory(tmp_path):
         pass
 
 
+@pytest.mark.exhaustive
 def test_rows_are_the_same_each_time(rows):
     digest = " UNION ALL ".join(
         f"SELECT '{name}', count(*), sum(hashtext(t::text)) FROM migration.{name} t" for name in data.ROWS
@@ -353,6 +356,7 @@ def test_schema_has_the_faults_of_the_review(server):
     assert len(indexes) > 60
 
 
+@pytest.mark.exhaustive
 def test_second_run_uses_the_rows_of_the_first(scratch, tmp_path):
     arguments = ("--requests", "20", "--rows-scale", str(SCALE))
     printed = []

@@ -430,6 +430,7 @@ def test_processes_of_every_kind_are_one_report_and_nothing_counts_twice(folder)
     assert sum(expected.values()) == sum(scope.calls for scope in done.report.scopes)
 
 
+@pytest.mark.exhaustive
 def test_a_process_that_outlives_the_program_is_named(folder):
     folder.write(
         "program.py",

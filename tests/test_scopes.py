@@ -611,6 +611,7 @@ def test_renamed_scope_is_judged_by_its_last_name(probe, engine):
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_n_plus_one_of_50_after_200_000_other_statements_is_found(probe, engine):
     with sqlprobe.scope("import") as scope, Session(engine) as session:
         for number in range(190_000):
@@ -628,6 +629,7 @@ def test_n_plus_one_of_50_after_200_000_other_statements_is_found(probe, engine)
     )
 
 
+@pytest.mark.once
 def test_n_plus_one_amid_200_000_other_loads_is_found(probe, engine):
     """Each of the others is one object's, loaded by a query of its own: what is followed is bounded too."""
     load = (orm.LAZY, None, 0, 1, None, 1, 0)

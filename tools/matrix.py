@@ -37,7 +37,7 @@ EVERY_TEST = ""
 NO_TREE = "not tree"
 VERSIONED = "not once"
 FIXED_SLICE = "not exhaustive"
-BREAKS_FIRST = "versions and not exhaustive"
+BREAKS_FIRST = "versions and not once and not exhaustive"
 WORKERS = min(os.cpu_count() or 1, 4)  # each may run a PostgreSQL of its own
 PATIENCE = 1800  # seconds that one run may take; `make test` as a whole takes less than 300
 
@@ -204,14 +204,15 @@ def run_cell(interpreter: Interpreter, line: Line, selection: str) -> Tally:
 def run_slice() -> list[Tally]:
     """The main environment; then each other CPython and each SQLAlchemy line once, together where they can be."""
     newest, *older = lines()
-    main, others = _main(interpreters())
-    tallies = [run(f"{main}, {newest.name}", HERE / "bin" / "python", FIXED_SLICE)]
+    main, free = _main(interpreters())
     cells = []
-    for line in older:
-        fit = [other for other in [*others, main] if other.minor < line.ends]
-        if fit:
-            cells.append((fit[0], line))
-    cells += [(other, newest) for other in others if other not in {interpreter for interpreter, _ in cells}]
+    for line in sorted(older, key=lambda line: line.ends):
+        fit = next((other for other in free if other.minor < line.ends), main)
+        free = [other for other in free if other is not fit]
+        if fit.minor < line.ends:
+            cells.append((fit, line))
+    cells += [(other, newest) for other in free]
+    tallies = [run(f"{main}, {newest.name}", HERE / "bin" / "python", FIXED_SLICE)]
     return tallies + [run_cell(*cell, BREAKS_FIRST) for cell in cells]
 
 
