@@ -70,6 +70,10 @@ def main() -> int:
         sys.exit("bench/instructions.py needs valgrind: apt-get install valgrind")
     subjects = [name for name in overhead.SUBJECTS if name != "null"]
     rows = []
+    names = [name for name in subjects if name not in LEFT_OUT]
+    print("instructions added to a statement (and as a share of what empty cursor-event listeners add)\n")
+    print("| workload | statement | " + " | ".join(names) + " |")
+    print("|---|---:|" + "---:|" * len(names), flush=True)
     with contextlib.ExitStack() as stack:
         wanted = [(name, "{}") for name in options.only.split(",") if name]
         if options.postgresql:
@@ -97,14 +101,8 @@ def main() -> int:
             added = {subject: each[subject] - each["baseline"] for subject in subjects if subject not in LEFT_OUT}
             ratio = {subject: value / added["empty listeners"] for subject, value in added.items()}
             rows.append({"workload": name, "baseline": each["baseline"], "added": added, "ratio": ratio})
-            print(f"{name}: done", file=sys.stderr, flush=True)
-    names = list(rows[0]["added"])
-    print("instructions added to a statement (and as a share of what empty cursor-event listeners add)\n")
-    print("| workload | statement | " + " | ".join(names) + " |")
-    print("|---|---:|" + "---:|" * len(names))
-    for row in rows:
-        cells = [f"{row['added'][name]:+,.0f} ({row['ratio'][name]:.2f})" for name in names]
-        print(f"| {row['workload']} | {row['baseline']:,.0f} | " + " | ".join(cells) + " |")
+            cells = [f"{added[subject]:+,.0f} ({ratio[subject]:.2f})" for subject in names]
+            print(f"| {name} | {each['baseline']:,.0f} | " + " | ".join(cells) + " |", flush=True)
     for line in overhead.over_limit(rows):
         print(f"over the limit: {line}")
     if options.json:
