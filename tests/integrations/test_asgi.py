@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 
 import pytest
-import sqlalchemy as sa
 
 import sqlprobe
 from sqlprobe import faults, scopes
@@ -21,28 +20,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Mount, Route, WebSocketRoute  # noqa: E402
 
 pytestmark = pytest.mark.versions
-
-ONE = sa.text("SELECT 1")
-
-
-@pytest.fixture
-def probe(engine):
-    faults.forget()
-    with sqlprobe.attach(engine) as attached:
-        yield attached
-    assert ((), []) == (faults.told(), scopes.open_scopes())
-
-
-@pytest.fixture
-def run(engine):
-    """`run(times)`: statements."""
-
-    def statements(times=1):
-        with engine.connect() as connection:
-            for _ in range(times):
-                connection.execute(ONE)
-
-    return statements
 
 
 def told(probe):

@@ -7,33 +7,12 @@ from wsgiref.handlers import SimpleHandler
 from wsgiref.util import FileWrapper, setup_testing_defaults
 
 import pytest
-import sqlalchemy as sa
 
 import sqlprobe
 from sqlprobe import faults, scopes
 from sqlprobe.integrations.wsgi import SqlprobeMiddleware, route_name
 
 pytestmark = pytest.mark.versions
-
-ONE = sa.text("SELECT 1")
-
-
-@pytest.fixture
-def probe(engine):
-    faults.forget()
-    with sqlprobe.attach(engine) as attached:
-        yield attached
-    assert ((), []) == (faults.told(), scopes.open_scopes())
-
-
-@pytest.fixture
-def run(engine):
-    def statements(times=1):
-        with engine.connect() as connection:
-            for _ in range(times):
-                connection.execute(ONE)
-
-    return statements
 
 
 def told(probe):
