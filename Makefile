@@ -11,7 +11,7 @@ FIT = import importlib.util as i, sys, venv; \
 PYTHON = $(shell for name in $(CANDIDATES); do \
     if $$name -c '$(FIT)' >/dev/null 2>&1; then echo $$name; break; fi; done)
 
-.PHONY: help demo test test-all test-wheel lint format bench clean
+.PHONY: help demo test test-all test-wheel lint format bench bench-compare clean
 
 help:
 	@echo 'make demo        a PostgreSQL application, profiled: starts its own server and leaves none behind'
@@ -20,7 +20,7 @@ help:
 	@echo 'make test-wheel  the test suite against the built and installed wheel'
 	@echo 'make lint        ruff, mypy, pyright'
 	@echo 'make format      what lint wants of layout and imports'
-	@echo 'make bench       the benchmarks'
+	@echo 'make bench       every benchmark; bench-compare: those beside other tools alone; writes bench/RESULTS.md'
 	@echo 'make clean       remove what all of these made'
 
 demo: .venv/demo
@@ -46,8 +46,19 @@ format: .venv/dev
 	@.venv/bin/ruff check --fix-only --quiet
 	@.venv/bin/ruff format
 
-bench: .venv/dev
-	@.venv/bin/python -m pytest -o addopts=--import-mode=importlib bench
+# Long, and best on a machine with nothing else to do; each part is a program of its own that can be called alone.
+bench: bench-compare
+	@.venv/bin/python bench/ratios.py
+	@.venv/bin/python bench/overhead.py
+	@.venv/bin/python bench/exporters.py
+	@.venv/bin/python bench/scrape.py
+	@.venv/bin/python bench/memory.py
+	@.venv/bin/python bench/memory.py --literals
+	@.venv/bin/python bench/imports.py
+	@.venv/bin/python bench/pytest_plugin.py
+
+bench-compare: .venv/dev
+	@.venv/bin/python bench/compare.py
 
 clean:
 	rm -rf .venv .matrix build dist .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache

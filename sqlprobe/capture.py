@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.interfaces import ExecuteStyle
 
-from sqlprobe import faults, orm, scopes, sites
+from sqlprobe import faults, ignores, orm, scopes, sites
 from sqlprobe.fingerprint import Shape, shape_of
 from sqlprobe.stats import BOUNDS_NS, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sized
 
+    from sqlalchemy import URL
     from sqlalchemy.engine.interfaces import Dialect
 
     from sqlprobe.lag import LoopWatch
@@ -49,6 +50,7 @@ OVERFLOW: Final = Shape("0" * 16, "(other statements)", "other", "", ())
 UNHOOKED: Final = "sqlprobe's handler was taken off SQLAlchemy by other code: statements since then are missing"
 _NO_ROWS: Final = -1
 _current_scope: Final = scopes.current.get
+_current_ignores: Final = ignores.current.get
 _orm_kinds: Final = orm.kinds
 _SCHEMA: Final = re.compile(r"__\[SCHEMA_(?:_none\]\.|([^\]]*)\])")
 _PAGES: Final = "_sqlprobe_pages"
@@ -64,6 +66,15 @@ class Recorder(Protocol):
     def forget(self) -> None: ...
 
 
+class Tracer(Protocol):
+    """An exporter of a probe that tells single statements, as capture sees it."""
+
+    def wants(self) -> bool:
+        """Whether to make a record of the statement that has just run in this context: asked for each, so be quick."""
+
+    def take(self, record: tuple[Any, ...], scope: Scope | None) -> None: ...
+
+
 class Owner(Protocol):
     """A probe, as capture sees it."""
 
@@ -76,6 +87,14 @@ class Owner(Protocol):
         """Keep the counts of an engine that is gone or is no longer yours. Called at any moment: wait for no lock."""
 
     def forget(self) -> None: ...
+
+
+class Sampler(Protocol):
+    """What keeps executions with their values for plans, as capture sees it: `Tally.sample_ns` says which it wants."""
+
+    def take(
+        self, tally: Tally, statement: str, parameters: Any, context: Any, started_ns: int, elapsed_ns: int
+    ) -> None: ...
 
 
 class Table:
@@ -109,12 +128,13 @@ class Watched:
 
     __slots__ = (
         "class_handlers", "counted", "dialect", "handlers", "loop_watch", "name", "on", "owner", "tables", "tells_lag",
-        "vague",
+        "url", "vague",
     )  # fmt: skip
 
     def __init__(self, dialect: Dialect, name: str) -> None:
         self.dialect = weakref.ref(dialect)
         self.name = name
+        self.url: URL | None = None  # with its password: never shown whole
         self.owner: Owner | None = None
         self.on = False  # observed by anyone
         self.counted = False  # observed by a probe that is not paused
@@ -141,7 +161,10 @@ installed = False
 owners: tuple[Owner, ...] = ()  # probes; replaced whole, as the next two
 paused: frozenset[Owner] = frozenset()
 recorders: tuple[Recorder, ...] = ()
+tracers: tuple[Tracer, ...] = ()  # of probes that are not paused
 auto_scope: Callable[[], Scope | None] | None = None
+sampler: Sampler | None = None
+muting = False  # whether the program has ever come to a `with sqlprobe.ignore(...)`
 
 _on = False
 _slow_ns = scopes.NO_LIMIT
@@ -153,13 +176,13 @@ _shape_bytes = 0
 _shapes_stale = False  # whether tables were dropped since the shapes were last looked through
 
 
-def install() -> None:
+def install(*, repair: bool = False) -> None:
     """
-    Put our handlers on every engine of the process, made before or after. Once, see the module's docstring, unless
-    other code has taken them off since.
+    Put our handlers on every engine of the process, made before or after. Once, see the module's docstring; to
+    *repair*, again where other code has taken them off since.
     """
     global installed, get_ident
-    if installed and hooked():
+    if installed and not (repair and not hooked()):
         return
     if "gevent.monkey" in sys.modules:
         # Greenlets of one thread share its tables: none of our writes spans a switch.
@@ -202,6 +225,17 @@ def configure(*, slow_ns: int, call_sites: CallSites) -> None:
     for watched in list(_watched.values()):
         _assign(watched)
     _on = bool(recorders) or any(owner not in paused for owner in owners)
+
+
+def sample_with(wanted: Sampler | None) -> None:
+    """Hand executions to *wanted* from now on, or to nobody."""
+    global sampler
+    if wanted is sampler:
+        return
+    sampler = wanted
+    for watched in list(_watched.values()):
+        for tally in tallies_of(watched.tables):
+            tally.sample_ns = scopes.NO_LIMIT if wanted is None else -1
 
 
 def watched_by(owner: Owner) -> list[Watched]:
@@ -363,10 +397,13 @@ def _count(
                 if elapsed < tally.min_ns:
                     tally.min_ns = elapsed
 
+        if elapsed > tally.sample_ns and error is None and sampler is not None:
+            sampler.take(tally, statement, parameters, context, started, elapsed)
         scope = _current_scope()
         if auto_scope is not None and (scope is None or scope.closed):
             scope = auto_scope()
-        if scope is not None or recorders:
+        wanted = [tracer for tracer in tracers if tracer.wants()] if tracers else ()
+        if scope is not None or recorders or wanted:
             load = given = None
             if compiled is not None and error is None:
                 state = compiled.compile_state
@@ -382,11 +419,14 @@ def _count(
                 place = sites.place_of(sys._getframe(2))  # noqa: SLF001
                 if place is not None and watched.counted:
                     tally.seen_at(place)
-            record = (tally, started, elapsed, rows, load, place, extra, given)
+            muted = _current_ignores() if muting else ()
+            record = (tally, started, elapsed, rows, load, place, extra, given, muted)
             if scope is not None:
                 scope.take(record)
             for recorder in recorders:
                 recorder.take(record, scope)
+            for tracer in wanted:
+                tracer.take(record, scope)
         if slow and scope is None and watched.counted and watched.owner is not None:
             watched.owner.take(scopes.Record(tally, started, elapsed, rows, None, place, extra))
     except Exception as fault:  # noqa: BLE001 - ours: the user's statement has run, and its result stands
@@ -430,7 +470,7 @@ def _others(handlers: Any, mine: Callable[..., Any], args: tuple[Any, ...]) -> b
         except RuntimeError:  # another thread adds a listener: the deque changed under the copy
             continue
     following = known[known.index(mine) + 1 :] if mine in known else []
-    return any(handler(*args) for handler in following)
+    return any(handler(*args) for handler in following if handler is not mine)  # which other code may add once more
 
 
 def _comes_from(statement: str, context: Any) -> bool:
@@ -447,7 +487,7 @@ def _comes_from(statement: str, context: Any) -> bool:
 
 def _extra(context: Any, sets: int, elapsed: int, error: str | None) -> scopes.Extra:
     if context is None or not context.isinsert or context.execute_style is not ExecuteStyle.INSERTMANYVALUES:
-        return scopes.Extra(error=error, sets=sets)
+        return scopes.Extra(error=error, sets=sets, many=sets != 1)
     # One execution, whose pages come here one by one, is one call: the first page stands for all parameter sets.
     pages = getattr(context, _PAGES, None)
     if pages is None:
@@ -520,7 +560,9 @@ def _adopt(dialect: Dialect, context: Any) -> Watched | None:
     """Get to know an engine at its first statement."""
     try:
         key = id(dialect)
-        watched = Watched(dialect, engine_name(context.root_connection.engine))
+        engine = context.root_connection.engine
+        watched = Watched(dialect, engine_name(engine))
+        watched.url = engine.url
         weakref.finalize(dialect, _forget_engine, key).atexit = False
         seen = (owners, paused, recorders)
         _assign(watched)  # before other threads find it
@@ -577,6 +619,8 @@ def _tally_of(watched: Watched, text: str, context: Any, started: int) -> Tally 
         tally = table.by_fingerprint.get(shape.fingerprint)
         if tally is None:
             tally = table.by_fingerprint[shape.fingerprint] = Tally(shape, watched.name, started, ident)
+            if sampler is not None:
+                tally.sample_ns = -1
     if len(text) <= MAX_TEXT and not failed:
         budget = max(MIN_TEXT_BYTES, MAX_TEXT_BYTES // (1 + len(watched.tables)))
         if table.bytes > budget:

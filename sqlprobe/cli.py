@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sqlprobe import __version__
-from sqlprobe.detectors import DETECTORS
+from sqlprobe.detectors import DETECTORS, POOL_DETECTORS
 from sqlprobe.model import RULES, SqlprobeError
 from sqlprobe.report import Report, suffix_of
 from sqlprobe.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
+
+    from sqlalchemy import Engine
 
     from sqlprobe.model import Finding
+    from sqlprobe.report import Comparison
     from sqlprobe.run import Outcome
 
 ANY: Final = "any"
@@ -72,6 +75,14 @@ def _perform(options: argparse.Namespace) -> int:
         return _run(options)
     if options.command == "report":
         return _report(options)
+    if options.command == "grafana":
+        return _grafana(options)
+    if options.command == "explain":
+        return _explain(options)
+    if options.command == "audit":
+        return _audit(options)
+    if options.command == "snapshot":
+        return _snapshot(options)
     return _doctor(options)
 
 
@@ -81,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
     rules = _rules(options.fail_on)
     _check_outputs(options.output)
     settings = Settings.from_env(Settings(auto_scope=True, call_sites="all"))
-    given = {"slow_seconds": options.slow, "call_sites": options.call_sites}
+    given = {"slow_seconds": options.slow, "call_sites": options.call_sites, "explain": options.explain or None}
     settings = _replace(settings, {name: value for name, value in given.items() if value is not None})
     if options.module:
         name, *arguments = options.module
@@ -109,6 +120,7 @@ def _report(options: argparse.Namespace) -> int:
     _check_outputs(options.output)
     report = Report.merge(*(Report.read(file) for file in options.files))
     findings = report.findings
+    comparison = None
     if options.against:
         comparison = report.compare(Report.read(options.against))
         findings = comparison.new_findings
@@ -117,11 +129,11 @@ def _report(options: argparse.Namespace) -> int:
 
         from sqlprobe import render
 
-        if options.against:
+        if comparison is not None:
             render.print_comparison(comparison, Console(), top=options.top)
         else:
             render.print_report(report, Console(), top=options.top)
-    if not _write_outputs(report, options.output):
+    if not _write_outputs(report, options.output, comparison):
         return WRONG_USE
     failing = _failing(findings, rules)
     if failing:
@@ -135,6 +147,75 @@ def _doctor(options: argparse.Namespace) -> int:
     diagnosis = doctor.examine()
     print(json.dumps(diagnosis.as_json(), indent=2) if options.json else diagnosis)  # noqa: T201 - what was asked for
     return 1 if diagnosis.failed else 0
+
+
+def _grafana(options: argparse.Namespace) -> int:
+    from sqlprobe import grafana
+
+    for file in grafana.export(Path(options.folder), force=options.force):
+        print(file)  # noqa: T201 - what was written
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    from sqlprobe import explaining
+
+    rules = _rules(options.fail_on)
+    _check_outputs(options.output)
+    url = options.url or os.environ.get("DATABASE_URL", "")
+    if not url:
+        raise WrongUse("explain: a database is needed, found none; give --url, or set DATABASE_URL")
+    given = [pair.partition("=")[::2] for pair in options.set]
+    if not all(name for name, _ in given):
+        raise WrongUse(f"explain --set {options.set[0]}: name=value is needed, such as search_path=shop")
+    settings = _replace(Settings.from_env(), {"explain": True})
+    explanation = explaining.explain(
+        url, options.sources or [explaining.STDIN], settings, analyze=options.analyze, given=given, top=options.top
+    )
+    advice: list[Finding] = []
+    if options.advise or options.stats:
+        from sqlprobe.advice import prove, snapshot
+
+        taken = snapshot.Snapshot.load(options.stats) if options.stats else None
+        advice = prove.of_answers(_engine_of("explain", url), explanation.answers, taken)
+        report = _replace_findings(explanation.report, advice)
+        explanation = explaining.Explanation(explanation.answers, report)
+    if not options.quiet and STDOUT not in options.output:
+        from rich.console import Console
+
+        explaining.show(explanation, Console())
+        if options.advise or options.stats:
+            prove.show(advice, Console())
+    if not _write_outputs(explanation.report, options.output):
+        return WRONG_USE
+    failing = _failing([*(each for answer in explanation.answers for each in answer.findings), *advice], rules)
+    if failing:
+        _say_failing(failing)
+    return 1 if failing or all(answer.plan is None for answer in explanation.answers) else 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from sqlprobe.audit import command
+
+    prometheus = [output for output in options.output if output.endswith(command.SUFFIX)]
+    outputs = [output for output in options.output if output not in prometheus]
+    _check_outputs(outputs)
+    rules = _rules(options.fail_on, command.RULES)
+    done = command.perform(command.Asked.of(options), Settings.from_env())
+    if not options.quiet and STDOUT not in outputs:
+        from rich.console import Console
+
+        from sqlprobe import render
+
+        render.print_report(done.report, Console(), top=options.top, verbose=options.verbose)
+    for output in prometheus:
+        command.write_metrics(done, output)
+    if not _write_outputs(done.report, outputs):
+        return WRONG_USE
+    failing = _failing(done.report.findings, rules)
+    if failing:
+        _say_failing(failing)
+    return 1 if failing else 0
 
 
 def _show_outcome(outcome: Outcome, options: argparse.Namespace) -> None:
@@ -160,6 +241,45 @@ def _show_outcome(outcome: Outcome, options: argparse.Namespace) -> None:
         _say(f"the report cannot be shown ({type(error).__name__}: {error}); -o report.json writes it to a file")
 
 
+def _engine_of(command: str, url: str) -> Engine:
+    from sqlalchemy import create_engine
+    from sqlalchemy.exc import ArgumentError
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    try:
+        engine = create_engine(url)
+        return create_async_engine(url).sync_engine if engine.dialect.is_async else engine
+    except (ArgumentError, ImportError) as error:
+        raise WrongUse(f"{command}: the URL cannot be used ({type(error).__name__}); check its driver") from None
+
+
+def _replace_findings(report: Report, more: Sequence[Finding]) -> Report:
+    import dataclasses
+
+    return dataclasses.replace(report, findings=(*report.findings, *more))
+
+
+def _snapshot(options: argparse.Namespace) -> int:
+    from sqlprobe.advice import snapshot
+    from sqlprobe.plans import explain
+
+    url = options.url or os.environ.get("DATABASE_URL", "")
+    if not url:
+        raise WrongUse("snapshot: no database; give --url postgresql+psycopg://..., or set DATABASE_URL")
+    engine = _engine_of("snapshot", url)
+    taken = explain.on_connection(engine, snapshot.read, explain.Limits(statement_seconds=20.0))
+    taken = taken.private(options.drop_values, options.leave_out)
+    taken.write(options.output)
+    for note in taken.notes:
+        _say(note)
+    values = sum(each.most_common_vals is not None or each.histogram_bounds is not None for each in taken.statistics)
+    _say(
+        f"{options.output}: {len(taken.tables)} tables, {len(taken.indexes)} indexes, statistics of "
+        f"{len(taken.statistics)} columns, {values} of them with values"
+    )
+    return 0
+
+
 def _status(outcome: Outcome, *, failed: bool) -> int:
     """The program's status; where a signal ended it, the same signal ends this process, as a shell expects."""
     if outcome.status == -signal.SIGINT:
@@ -179,9 +299,9 @@ def _status(outcome: Outcome, *, failed: bool) -> int:
     return outcome.status or int(failed)
 
 
-def _rules(wanted: Sequence[str]) -> frozenset[str]:
+def _rules(wanted: Sequence[str], known: Collection[str] | None = None) -> frozenset[str]:
     """
-    The rules that fail the run; `any` among them stands for all.
+    The rules that fail the run; `any` among them stands for all. *known* are those that the command looks for.
 
     Raises:
         WrongUse: there is no rule of that name.
@@ -192,9 +312,17 @@ def _rules(wanted: Sequence[str]) -> frozenset[str]:
             near = difflib.get_close_matches(rule, [*RULES, ANY], 1)
             hint = f"did you mean {near[0]}?" if near else f"rules are: {', '.join(RULES)}; {ANY} stands for all"
             raise WrongUse(f"--fail-on {rule or repr(rule)}: no rule has this name; {hint}")
-        if rule not in {*DETECTORS, ANY}:
+        if known is not None and rule not in {*known, ANY}:
+            _say(f"--fail-on {rule}: this command does not look for it, so it will not fail")
+        elif known is None and rule not in {*DETECTORS, *POOL_DETECTORS, ANY} and not _is_plan_rule(rule):
             _say(f"--fail-on {rule}: sqlprobe {__version__} does not look for it yet, so it will not fail")
     return frozenset(rules)
+
+
+def _is_plan_rule(rule: str) -> bool:
+    from sqlprobe.plans.judge import CHECKS
+
+    return rule in {*CHECKS, "plan-regression"}
 
 
 def _failing(findings: Sequence[Finding], rules: frozenset[str]) -> list[Finding]:
@@ -228,14 +356,20 @@ def _check_outputs(outputs: Sequence[str]) -> None:
             raise WrongUse(f"-o {output}: the folder {folder} is not yours to write; name another")
 
 
-def _write_outputs(report: Report, outputs: Sequence[str]) -> bool:
-    """Write *report* to each of *outputs*; whether all could be. What cannot is said."""
+def _write_outputs(report: Report, outputs: Sequence[str], comparison: Comparison | None = None) -> bool:
+    """
+    Write *report* to each of *outputs*; whether all could be. What cannot is said.
+
+    Pages (.html, .md) are of the *comparison* where there is one.
+    """
     written = True
     for output in outputs:
         try:
             if output == STDOUT:
                 sys.stdout.write(report.to_json() + "\n")
                 sys.stdout.flush()
+            elif comparison is not None and suffix_of(output) in {".html", ".md"}:
+                comparison.write(output)
             else:
                 report.write(output)
         except SqlprobeError as error:
@@ -273,6 +407,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     _add_run(commands)
     _add_report(commands)
+    _add_grafana(commands)
+    _add_explain(commands)
+    _add_audit(commands)
+    _add_snapshot(commands)
     commands.add_parser("demo", help="profile a sample application on a PostgreSQL of its own", add_help=False)
     doctor = commands.add_parser(
         "doctor",
@@ -303,6 +441,9 @@ def _add_run(commands: Any) -> None:
         choices=("all", "first", "off"),
         help="look up the line of every call, of a statement's first and slowest calls, or of none (default: all)",
     )
+    run.add_argument(
+        "--explain", action="store_true", help="when the program ends, ask PostgreSQL for its statements' plans"
+    )
     run.add_argument("-m", dest="module", nargs=argparse.REMAINDER, metavar="module", help="run a module, as python -m")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="script.py", help="the program and its arguments")
 
@@ -321,6 +462,108 @@ def _add_report(commands: Any) -> None:
     _add_shared(report)
 
 
+def _add_grafana(commands: Any) -> None:
+    grafana = commands.add_parser(
+        "grafana",
+        help="write the Grafana dashboard, alerts and provisioning files",
+        usage="sqlprobe grafana export [--force] DIR",
+        description="Write the dashboard, Prometheus rules and their tests, provisioning files and a compose.yaml.",
+        allow_abbrev=False,
+    )
+    grafana.add_argument("action", choices=("export",), metavar="export")
+    grafana.add_argument("folder", metavar="DIR", help="made if it is not there")
+    grafana.add_argument("--force", action="store_true", help="replace files that are there and differ")
+
+
+def _add_explain(commands: Any) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="plans and advice for statements, or a report's statements, on a PostgreSQL",
+        description="Ask a PostgreSQL for the plans of statements, and say what is wrong with them. Nothing is run, "
+        "unless --analyze is given and it can do no harm; constants are not shown.",
+        allow_abbrev=False,
+    )
+    explain.add_argument(
+        "sources", nargs="*", metavar="SQL", help="a statement, a .sql file, a report's .json, or - for standard input"
+    )
+    explain.add_argument(
+        "--url", metavar="URL", help="of the database, as SQLAlchemy takes it (default: $DATABASE_URL)"
+    )
+    explain.add_argument(
+        "--advise", action="store_true", help="name indexes, each proven in a lab of its own (sqlprobe[lab])"
+    )
+    explain.add_argument("--stats", metavar="FILE", help="prove with this snapshot's statistics; implies --advise")
+    explain.add_argument("--analyze", action="store_true", help="run SELECTs that write and call nothing harmful")
+    explain.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="plan with this setting; may be repeated"
+    )
+    _add_shared(explain)
+
+
+def _add_snapshot(commands: Any) -> None:
+    snapshot = commands.add_parser(
+        "snapshot",
+        help="keep what the planner knows of a PostgreSQL in a file: definitions, sizes and statistics, no rows",
+        description="Read a PostgreSQL's definitions, sizes and statistics into a file that only you can read. "
+        "Statistics hold values (the most common ones, bounds of histograms): --drop-values and --leave-out keep them "
+        "out. Nothing is written to the database.",
+        allow_abbrev=False,
+    )
+    snapshot.add_argument(
+        "--url", metavar="URL", help="of the database, as SQLAlchemy takes it (default: $DATABASE_URL)"
+    )
+    snapshot.add_argument("-o", "--output", required=True, metavar="FILE", help=".json, or .json.gz")
+    snapshot.add_argument(
+        "--drop-values", action="append", default=[], metavar="COLUMN",
+        help="keep counts of this column, and none of its values; table.column, with * for any; may be repeated",
+    )  # fmt: skip
+    snapshot.add_argument(
+        "--leave-out", action="append", default=[], metavar="COLUMN",
+        help="keep no statistics of this column; may be repeated",
+    )  # fmt: skip
+
+
+def _add_audit(commands: Any) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="review models, a database's catalog and migrations",
+        usage="sqlprobe audit [options] [MODELS ...]",
+        description="Review models (shop.models, shop.models:Base), a PostgreSQL catalog and an Alembic directory. The "
+        "catalog is read by a read-only connection; nothing is written.",
+        allow_abbrev=False,
+    )
+    audit.add_argument("models", nargs="*", metavar="MODELS", help="a module with models, or module:Base")
+    audit.add_argument("--url", metavar="URL", help="read the catalog of this PostgreSQL, compare the models with it")
+    audit.add_argument("--stats", metavar="FILE", help="read the catalog from a file that --save-stats wrote")
+    audit.add_argument("--save-stats", metavar="FILE", help="keep what was read of the catalog: names and counts")
+    audit.add_argument("--migrations", metavar="DIR", help="an Alembic directory, or its alembic.ini")
+    audit.add_argument("--with", dest="report", metavar="REPORT", help="weigh the findings by this report of a run")
+    audit.add_argument(
+        "--tenant", action="append", default=[], metavar="COLUMN,...", help="columns that say whose a row is"
+    )
+    audit.add_argument(
+        "--natural-key",
+        action="append",
+        default=[],
+        metavar="TABLE.COLUMN,...",
+        help="columns that are meant to be referred to, although they are no primary key",
+    )
+    audit.add_argument("--enable", action="append", default=[], metavar="RULE,...", help="rules that are off")
+    audit.add_argument("--disable", action="append", default=[], metavar="RULE,...", help="rules that say nothing")
+    audit.add_argument("--ignore-file", metavar="FILE", help="TOML with [[ignore]] tables, as for pytest")
+    audit.add_argument("--baseline", metavar="FILE", help="findings that are known: they are counted and not told")
+    audit.add_argument("--update-baseline", action="store_true", help="write --baseline with what is found now")
+    audit.add_argument("--no-compare", action="store_true", help="do not compare models and database by Alembic")
+    audit.add_argument(
+        "--unused-days", type=_days, metavar="DAYS", help="an index is unused after so many days (default: 30)"
+    )
+    audit.add_argument(
+        "--max-migrations", type=_count, metavar="N", help="migrations from which on to squash them (default: 100)"
+    )
+    audit.add_argument("-v", "--verbose", action="store_true", help="show every finding with its numbers")
+    _add_shared(audit)
+
+
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
@@ -328,7 +571,7 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="write the report too: .json, .md or .sarif; - is JSON to standard output; may be repeated",
+        help="write the report too: .json, .html, .md, .sarif; - is JSON to standard output; may be repeated",
     )
     parser.add_argument(
         "--fail-on",
@@ -339,6 +582,16 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--top", type=_count, default=TOP, metavar="N", help="rows to show (default: %(default)s)")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no report")
+
+
+def _days(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"a number of days is needed, such as 30, found {text!r}")
+    return value
 
 
 def _seconds(text: str) -> float:

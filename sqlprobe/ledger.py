@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Final
 
 from sqlprobe import faults
 from sqlprobe.stats import BOUNDS_NS, BUCKETS, CALL_BOUNDS, scope_stats
+from sqlprobe.timeline import timeline_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from sqlprobe.model import Finding, ScopeStats
-    from sqlprobe.scopes import Window
+    from sqlprobe.model import Finding, ScopeStats, Timeline
+    from sqlprobe.scopes import Scope, Window
 
 MAX_FINDINGS: Final = 2_000  # different faults; a report of more is read by nobody
 MAX_SCOPES: Final = 2_000  # names: a route table is shorter, and a name with an id in it must not fill the memory
+MAX_TIMELINES: Final = 50  # 15 kB each; the slowest scopes are read about
 OTHER: Final = "other"
 
 
@@ -119,6 +121,7 @@ class Ledger:
         self._findings: dict[str, Sum] = {}
         self._expires = 0.0  # before that Unix time, a full ledger has nothing to let go
         self._scopes: dict[tuple[str, str], ScopeTally] = {}
+        self._timelines: dict[tuple[str, str], Timeline] = {}
         self.dropped = 0
 
     def add(self, findings: Iterable[Finding]) -> None:
@@ -151,6 +154,27 @@ class Ledger:
                 tally = self._scopes.setdefault((name, kind), ScopeTally(name, kind))
             return tally
 
+    def draw(self, scope: Scope, window: Window, engine: str = "") -> None:
+        """Keep the timeline of a scope that is the slowest of its name so far, on *engine* or all."""
+        key = (scope.name, scope.kind)
+        with self._lock:
+            known = self._timelines.get(key)
+            if not window.kept or (known is not None and window.wall_ns / 1e9 <= known.wall_seconds):
+                return
+            if known is None and len(self._timelines) >= MAX_TIMELINES:
+                fastest = min(self._timelines, key=lambda each: self._timelines[each].wall_seconds)
+                if window.wall_ns / 1e9 <= self._timelines[fastest].wall_seconds:
+                    return
+                del self._timelines[fastest]
+            try:
+                self._timelines[key] = timeline_of(*key, window, engine)
+            except Exception as error:  # noqa: BLE001 - ours: the scope is told without its timeline
+                faults.count("timeline", error)
+
+    def timelines(self) -> tuple[Timeline, ...]:
+        with self._lock:
+            return tuple(self._timelines.values())
+
     def findings(self, now: float) -> tuple[Finding, ...]:
         """Every finding seen in the last *ttl* seconds before *now* (Unix time)."""
         with self._lock:
@@ -176,4 +200,5 @@ class Ledger:
         self._lock = threading.Lock()
         self._findings = {}
         self._scopes = {}
+        self._timelines = {}
         self.dropped = 0

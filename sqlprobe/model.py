@@ -22,6 +22,13 @@ RULES: Final = (
     "seq-scan", "filter-discards-rows", "misestimate", "sort-spill", "nested-loop", "whole-index-walk", "deep-offset",
     "unusable-predicate", "missing-index", "missing-partial-index", "missing-jsonb-index", "missing-text-index",
     "missing-vector-index", "vector-operator-mismatch", "vector-overfiltering", "plan-regression",
+    "partition-pruning-lost", "rls-hides-index", "stale-statistics", "wide-columns", "unbounded-result",
+    "vector-unusable-form", "vector-index-parameters",
+    "mixed-schema-names", "tenant-hierarchy", "foreign-key-target", "relationship-loading", "eager-loading",
+    "undeferred-column", "vector-dimensions", "enum-and-check", "unlinked-relationships", "cascade-mismatch",
+    "redundant-index", "over-indexed-table", "unindexed-foreign-key", "unused-index", "invalid-index",
+    "sequence-exhaustion", "never-analyzed", "table-bloat", "missing-row-security", "schema-drift", "migration-count",
+    "migration-heads", "migration-downgrade", "migration-type-change", "migration-lock",
 )  # fmt: skip
 
 FixKind = Literal["loader-option", "create-index", "rewrite", "setting", "drop-index"]
@@ -170,6 +177,45 @@ class ScopeStats:
     errors: int = 0
     calls_histogram: tuple[int, ...] = ()
     seconds_histogram: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    Calls of one statement from one line of a scope: one of them, or, where they form a loop, all.
+
+    `started` is in seconds after the scope's begin, `seconds` from the begin of the first call to the end of the last,
+    and `busy_seconds` what the calls themselves took. `relationship` is set for lazy loads (`"Order.items"`).
+    """
+
+    fingerprint: str
+    engine: str
+    started: float
+    seconds: float
+    busy_seconds: float
+    calls: int = 1
+    rows: int | None = None
+    errors: int = 0
+    site: Site | None = None
+    relationship: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """
+    What one scope ran, in time: the slowest that was seen of its name and kind.
+
+    `started` is a Unix time. `steps` are in the order of their first calls; `omitted` calls are in none of them.
+    """
+
+    scope: str
+    kind: str
+    started: float
+    wall_seconds: float
+    seconds: float
+    calls: int
+    steps: tuple[Step, ...] = ()
+    omitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

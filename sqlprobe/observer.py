@@ -41,6 +41,8 @@ R = TypeVar("R")
 FIRST_SAVE_NS: Final = 50_000_000  # after the first statement; then at twice that age, and so on, until
 SAVE_NS: Final = 1_000_000_000  # ... the longest that a process which is killed may lose, unless
 SAVE_SHARE: Final = 100  # ... that is less than so many times what a save takes: 1 % of the process's time at most
+EXPLAINED: Final = 100  # statements whose plans are asked for, those that took most time
+EXPLAIN_SECONDS: Final = 10.0  # of the program's end that may go to it
 LEAVE_SECONDS: Final = 5.0  # a save takes milliseconds; a process that is told to end must end
 
 
@@ -71,6 +73,7 @@ class Observer(Recording):
         if window.digest.calls or window.calls:
             tally = self._ledger.scope(scope.name, scope.kind)
             tally.add(window)
+            self._ledger.draw(scope, window)
             if tally.came_late not in scope.on_late:
                 scope.on_late = (*scope.on_late, tally.came_late)
 
@@ -86,6 +89,8 @@ class Observer(Recording):
                 calls, ns, rows, errors = (so_far - then for so_far, then in zip(scope.totals, told, strict=True))
                 wall_ns = perf_counter_ns() - scope._judged_ns  # noqa: SLF001
                 aside.scope(scope.name, scope.kind).add(Window(digest, calls, ns, rows, errors, wall_ns))
+        if self._planner is not None:
+            aside.add(self._planner.findings())
         report = probe.report_of(
             findings=aside.findings(now),
             statements=self.statements,
@@ -94,6 +99,7 @@ class Observer(Recording):
             started=self.started,
             ended=now,
             notes=self._notes(),
+            timelines=self._ledger.timelines(),
         )
         return Report.merge(report, Report(scopes=aside.scopes()))
 
@@ -111,14 +117,20 @@ class Observer(Recording):
         with suppress(OSError):
             self._path("none").touch()
 
-    def finish(self, *, ends: bool = True) -> None:
-        """Save the whole, whether or not the process *ends*; what still comes is saved by the next call."""
+    def finish(self, *, ends: bool = True, explains: bool = True) -> None:
+        """
+        Save the whole, whether or not the process *ends*; what still comes is saved by the next call.
+
+        Where it ends by itself, plans are asked for first, if they are wanted; *explains* is False where it is killed.
+        """
         try:
             with self._saving:
                 if not self._pending and not faults.total():
                     return
                 if ends:
                     autoscope.close_all()
+                if ends and explains and self._planner is not None:
+                    self._planner.explain(most=EXPLAINED, seconds=EXPLAIN_SECONDS)
                 self._pending = False
                 self._due_ns = 0
                 self._save()
@@ -141,7 +153,7 @@ class Observer(Recording):
 
         def save() -> None:
             try:
-                self.finish(ends=ends)
+                self.finish(ends=ends, explains=False)
             finally:
                 done.release()
 
@@ -149,7 +161,7 @@ class Observer(Recording):
             start_new_thread(save, ())
         except RuntimeError:
             # No thread starts while the interpreter shuts down; nothing runs then that could hold a lock.
-            self.finish(ends=ends)
+            self.finish(ends=ends, explains=False)
         else:
             done.acquire(timeout=seconds)
 
@@ -212,6 +224,10 @@ def start(folder: str, options: str) -> Observer:
     if ASK and threading.current_thread() is threading.main_thread():  # no other may set a handler
         signal.signal(ASK, observer.asked)
     observer.__enter__()
+    if settings.explain:
+        from sqlprobe.plans.worker import sampler
+
+        sampler.holds_engines = True  # they are asked about when the program has let go of them
     observer.announce()
     # A server that has shut down on a signal puts the default back and sends itself the signal again.
     signal.raise_signal = _preceded(signal.raise_signal, observer.leave_by)

@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 LAZY: Final = 1  # a relationship, loaded when it was read
 REFRESH: Final = 2  # columns of one object: expired, deferred, or session.refresh()
@@ -34,10 +34,10 @@ class Load(NamedTuple):
     An ORM statement: what sort of load it was and, for a lazy load or refresh, of which object.
 
     `marker` is the number drawn right after the driver returned: objects that this statement loads have the `runid`
-    `marker + 1`, unless another thread drew a number in between: see `Digest.query_of`, for which `connection`
-    identifies the one that ran it. `runid` and `parent` are those of the object that was read: `runid` None equals no
-    other, `parent` is a hash of its identity. Capture hands it over as a plain tuple of this form, which costs a fifth
-    of a named one.
+    `marker + 1`, unless another thread drew a number in between: see `Digest.query_of`, for which `connection`, a weak
+    reference, identifies the one that ran it. `runid` and `parent` are those of the object that was read: `runid` None
+    equals no other, `parent` is a hash of its identity. Capture hands it over as a plain tuple of this form, which
+    costs a fifth of a named one.
     """
 
     kind: int
@@ -46,7 +46,7 @@ class Load(NamedTuple):
     runid: int | None = None
     load_path: Any = None
     parent: int = 0
-    connection: int = 0
+    connection: object = None
 
 
 kinds: dict[type, bool] = {}  # a compile state's class -> whether it is the ORM's, filled by is_orm()
@@ -62,7 +62,7 @@ def is_orm(compile_state: object) -> bool:
     return known
 
 
-def load_of(compile_state: Any, options: Any, connection: int) -> tuple[Any, ...]:
+def load_of(compile_state: Any, options: Any, connection: object) -> tuple[Any, ...]:
     """
     The load (a plain tuple in the form of `Load`) behind a statement that has just come back.
 
@@ -146,6 +146,166 @@ def self_referential(prop: Any) -> bool:
 def to_one(prop: Any) -> bool:
     """Whether the relationship *prop* yields one object: joinedload then costs no further statement."""
     return not prop.uselist
+
+
+def is_eager(compile_state: Any) -> bool:
+    """Whether a statement that is no lazy load loads a relationship ahead: `selectinload` and its kin."""
+    return bool(compile_state.compile_options._current_path.path)  # noqa: SLF001
+
+
+def first_of(compile_state: Any) -> Any:
+    """The mapper that the way of an eager load begins with."""
+    return compile_state.compile_options._current_path.path[0].mapper  # noqa: SLF001
+
+
+def entity_of(compile_state: Any) -> Any:
+    """The mapper of the first entity that a query selects, None where it selects none."""
+    for entity in _entities(compile_state):
+        if type(entity).__name__ == "_MapperEntity":
+            return entity.mapper
+    return None
+
+
+def form_of(compile_state: Any) -> tuple[str, tuple[str, ...]]:
+    """
+    How a query was written ("select", "query", "get" or "from_statement"), and what it selects, as Python.
+
+    What it selects is empty where Python cannot be told from it: aliases, functions, labels.
+    """
+    names = []
+    for entity in _entities(compile_state):
+        insp = getattr(entity, "entity_zero", None)
+        if insp is None or getattr(insp, "is_aliased_class", False):
+            return _form(compile_state), ()
+        if type(entity).__name__ == "_MapperEntity":
+            names.append(name_of(insp.mapper))
+        else:
+            key = getattr(getattr(entity, "expr", None), "key", None) or getattr(entity, "_label_name", None)
+            if not key or key not in insp.mapper.all_orm_descriptors:
+                return _form(compile_state), ()
+            names.append(f"{name_of(insp.mapper)}.{key}")
+    return _form(compile_state), tuple(names)
+
+
+def _form(compile_state: Any) -> str:
+    if "FromStatement" in type(compile_state).__name__:
+        return "from_statement"
+    if compile_state.compile_options._use_legacy_query_style:  # noqa: SLF001
+        return "query"
+    return "get" if is_get(compile_state) else "select"
+
+
+def is_get(compile_state: Any) -> bool:
+    """Whether a query is that of `session.get()`: the mapper's own condition on its primary key."""
+    for criterion in getattr(compile_state.select_statement, "_where_criteria", ()):
+        clauses = getattr(criterion, "clauses", None) or [criterion]
+        return all(str(getattr(getattr(each, "right", None), "key", "")).startswith("pk_") for each in clauses)
+    return False
+
+
+def _entities(compile_state: Any) -> Sequence[Any]:
+    found: Sequence[Any] = compile_state._entities  # noqa: SLF001
+    return found
+
+
+DEFERRED: Final = "deferred"
+EXPIRED: Final = "expired"
+REFRESHED: Final = "refresh"
+
+
+def refresh_of(compile_state: Any) -> tuple[str, Any, tuple[Any, ...]]:
+    """
+    Of the statement that loaded columns of one object: why, its mapper, and the column properties if DEFERRED.
+
+    `session.refresh(object)` loads all; what has expired includes the primary key; the rest was left out before.
+    """
+    mapper = entity_of(compile_state)
+    names = compile_state.compile_options._only_load_props  # noqa: SLF001
+    if names is None:
+        return REFRESHED, mapper, ()
+    keys = {mapper.get_property_by_column(column).key for column in mapper.primary_key}
+    if keys & names:
+        return EXPIRED, mapper, ()
+    return DEFERRED, mapper, tuple(mapper.attrs[name] for name in sorted(names) if name in mapper.column_attrs)
+
+
+def is_deferred(prop: Any) -> bool:
+    """Whether the mapping leaves the column property *prop* out of queries."""
+    return bool(prop.deferred)
+
+
+def option_for(compile_state: Any, way: tuple[Any, ...]) -> str:
+    """The loader option that a query was given for the relationship or column at the end of *way*, "" for none."""
+    for key, load in compile_state.attributes.items():
+        if isinstance(key, tuple) and key[0] == "loader" and isinstance(key[1], tuple):
+            props = tuple(element for element in key[1] if hasattr(element, "strategy_key"))
+            strategy = dict(getattr(load, "strategy", None) or ())
+            if props == way and "eager_from_alias" in (getattr(load, "local_opts", None) or ()):
+                return "contains_eager"
+            if props == way and strategy:
+                return _OPTIONS.get(strategy.get("lazy"), "defer" if strategy.get("deferred") else "undefer")
+    return ""
+
+
+_OPTIONS: Final = {
+    "joined": "joinedload", False: "joinedload", "selectin": "selectinload", "subquery": "subqueryload",
+    "immediate": "immediateload", "select": "lazyload", "raise": "raiseload", "raise_on_sql": "raiseload",
+}  # fmt: skip
+
+
+def locks_rows(compile_state: Any) -> bool:
+    """Whether a query is `with_for_update()`, whatever its database makes of that."""
+    return getattr(compile_state.select_statement, "_for_update_arg", None) is not None
+
+
+def joined_collections(compile_state: Any) -> list[tuple[Any, ...]]:
+    """The ways (relationships) to each collection that a query loads by a join, the longest of each way only."""
+    if not getattr(compile_state, "multi_row_eager_loaders", False):
+        return []
+    ways = []
+    for key in compile_state.attributes:
+        if isinstance(key, tuple) and len(key) == 2 and key[0] in _JOINED:  # noqa: PLR2004
+            way = _relationships(key[1])
+            while way and not way[-1].uselist:
+                way = way[:-1]  # one object more for each row is no row more
+            if way and way not in ways:
+                ways.append(way)
+    return [way for way in ways if not any(other != way and other[: len(way)] == way for other in ways)]
+
+
+def joins_by_hand(compile_state: Any) -> bool:
+    """Whether a query names joins of its own for what it loads: `contains_eager()`."""
+    return any(isinstance(key, tuple) and key[0] == _JOINED[1] for key in compile_state.attributes)
+
+
+def primary_key_of(mapper: Any) -> str | None:
+    """The name of the attribute that is the primary key of *mapper*, None where it has several."""
+    if len(mapper.primary_key) != 1:
+        return None
+    return str(mapper.get_property_by_column(mapper.primary_key[0]).key)
+
+
+_JOINED: Final = ("eager_row_processor", "user_defined_eager_row_processor")
+
+
+def is_alias(load: Load) -> bool:
+    """Whether the query behind the object of *load* selected an alias, whose name in the program nobody here knows."""
+    path = path_of(load)
+    return bool(path) and bool(getattr(path[0], "is_aliased_class", False))
+
+
+def has_attribute(model: str, name: str) -> bool | None:
+    """Whether a mapped class called *model* has the attribute *name*; None where no such class is known yet."""
+    module = sys.modules.get("sqlalchemy.orm.mapper")
+    if module is None:
+        return None
+    found = [
+        mapper.class_
+        for registry in module._all_registries()  # noqa: SLF001
+        for mapper in registry.mappers
+        if name_of(mapper) == model
+    ]
+    return any(hasattr(cls, name) for cls in found) if found else None
 
 
 def missing() -> list[tuple[str, str]]:

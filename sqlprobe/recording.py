@@ -11,9 +11,9 @@ from collections import deque
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from sqlprobe import capture, detectors, faults, orm, scopes
+from sqlprobe import capture, detectors, faults, ignores, orm, scopes
 from sqlprobe.ledger import Ledger
-from sqlprobe.model import Execution
+from sqlprobe.model import Execution, SqlprobeError
 from sqlprobe.scopes import Digest, Record, Window
 from sqlprobe.stats import BOUNDS_NS, Tally, wall
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sqlprobe.model import Finding, StatementStats
+    from sqlprobe.plans.worker import Planner
     from sqlprobe.pool import Transaction, Wait
     from sqlprobe.report import Report
     from sqlprobe.scopes import Scope
@@ -61,6 +62,7 @@ class Recording:
         self._executions: list[tuple[tuple[Any, ...], str]] = []
         self._ledger = Ledger(float("inf"))
         self._unhooked = False
+        self._planner: Planner | None = None
 
     @property
     def watches_pools(self) -> bool:
@@ -81,6 +83,10 @@ class Recording:
 
         self.started = time.time()
         self._opened_ns = perf_counter_ns()
+        if self.settings.explain:
+            from sqlprobe.plans.worker import Planner
+
+            self._planner = Planner(self.settings, lambda: self.statements, lambda _: True)
         probe.begin(self)
         return self
 
@@ -90,6 +96,8 @@ class Recording:
         from sqlprobe import probe
 
         self._unhooked = not capture.hooked()
+        if self._planner is not None:
+            self._planner.hold()
         probe.end(self)
         self.ended = time.time()
         self._digest_now()
@@ -127,6 +135,23 @@ class Recording:
         self._digest_now()
         return tuple(_execution(record, scope) for record, scope in self._executions)
 
+    def explain(self, *, analyze: bool = False, most: int | None = None) -> tuple[Finding, ...]:
+        """
+        Ask PostgreSQL for the plans of the statements so far, now, and judge them; reports have these findings too.
+
+        As `Probe.explain`; here nothing is asked in the background.
+
+        Raises:
+            SqlprobeError: no samples are kept; record with `Settings(explain=True)`.
+        """
+        if self._planner is None:
+            raise SqlprobeError(
+                "explain() was asked for, found a recording that keeps no samples; "
+                "record with Settings(explain=True), and open it first"
+            )
+        answers = self._planner.explain(analyze=analyze, most=most)
+        return tuple(finding for answer in answers for finding in answer.findings)
+
     def report(self) -> Report:
         """Everything so far, as a `Report`."""
         from sqlprobe import probe
@@ -138,6 +163,8 @@ class Recording:
             now.add(self._ledger.findings(time.time()))
             for digest in self._digests.values():
                 now.add(detectors.judge(digest, self.settings))
+        if self._planner is not None:
+            now.add(self._planner.findings())
         return probe.report_of(
             findings=now.findings(time.time()),
             statements=self.statements,
@@ -146,6 +173,7 @@ class Recording:
             started=self.started,
             ended=self.ended or time.time(),
             notes=self._notes(),
+            timelines=self._ledger.timelines(),
         )
 
     def take(self, record: tuple[Any, ...], scope: Scope | None) -> None:
@@ -172,6 +200,7 @@ class Recording:
         if window.digest.calls or window.calls:
             tally = self._ledger.scope(scope.name, scope.kind)
             tally.add(window)
+            self._ledger.draw(scope, window)
             if tally.came_late not in scope.on_late:
                 scope.on_late = (*scope.on_late, tally.came_late)
 
@@ -204,13 +233,13 @@ class Recording:
         if extra is not None and extra.more:
             self._extend_execution(Record(*record), extra)
         elif len(self._executions) < MAX_EXECUTIONS:
-            self._executions.append((record, scope.name if scope else ""))
+            self._executions.append((record[:7], scope.name if scope else ""))  # without the parameters
         else:
             self.dropped_executions += 1
         self._digest_of(scope).add(record)
 
     def _count(self, record: tuple[Any, ...]) -> None:
-        tally, started, elapsed, rows, _, place, extra, _ = record
+        tally, started, elapsed, rows, _, place, extra = record[:7]
         key = (tally.shape.fingerprint, tally.engine)
         mine = self._tallies.get(key)
         if mine is None:
@@ -263,11 +292,11 @@ class Recording:
             notes.append(capture.UNHOOKED)
         if self.dropped_executions:
             notes.append(f"{self.dropped_executions:,} executions past the first {MAX_EXECUTIONS:,} were only counted")
-        return tuple(notes)
+        return (*notes, *ignores.unmatched(self.settings.ignores))
 
 
 def _execution(record: tuple[Any, ...], scope: str) -> Execution:
-    tally, started, elapsed, rows, load, place, extra, _ = record
+    tally, started, elapsed, rows, load, place, extra = record[:7]
     lazy = load is not None and load[0] == orm.LAZY
     return Execution(
         fingerprint=tally.shape.fingerprint,

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 MARKDOWN_TOP: Final = 25  # rows of a table: a page
 PIPED_WIDTH: Final = 120  # columns where there is no terminal to ask
 NARROWEST: Final = 60
+MAX_PATH: Final = 1_024  # characters of a path that are looked at
+MAX_PIECE: Final = 20_000  # characters of one text in a terminal: rich takes its time to measure more
 WIDE: Final = 100  # from here on there is room for one more number
 WIDER: Final = 120
 
@@ -147,7 +149,8 @@ def short_place(site: Site, width: int, *, function: bool = False) -> str:
 
     With *function*, `file:line in function` where that fits as a whole.
     """
-    place = f"{harmless(site.file)}:{site.line}"
+    # The end of a path tells most of it.
+    place = f"{harmless(site.file[-MAX_PATH:])}:{site.line}"
     if function and _columns(f"{place} in {harmless(site.function)}") <= width:
         return f"{place} in {harmless(site.function)}"
     if _columns(place) <= width:
@@ -353,7 +356,8 @@ class _Page:
 
         text = Text()
         for content, style in pieces:
-            text.append(self.encodable(content), style)
+            whole = content if len(content) <= MAX_PIECE else content[:MAX_PIECE] + "…"
+            text.append(self.encodable(whole), style)
         self.write(text)
 
     def write(self, text: Text) -> None:
@@ -430,7 +434,8 @@ class _Page:
                 self.fact(label, harmless(str(place)), "cyan")
         if finding.scope:
             self.fact("scope", lookup.seen_in(finding))
-        self.fact("cost", lookup.cost(finding))
+        if finding.count or finding.seconds or finding.fingerprint:  # what an audit reads in models costs nothing yet
+            self.fact("cost", lookup.cost(finding))
         self.fact("rule", harmless(finding.rule) + (f"  label: {harmless(finding.label)}" if finding.label else ""))
         statement = lookup.statement_of(finding)
         if statement is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import importlib.util
 import json
 import math
 import os
@@ -24,11 +25,11 @@ from pathlib import Path
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from sqlprobe import model
-from sqlprobe.model import SEVERITIES, Fault, Finding, ScopeStats, SiteCalls, SqlprobeError, StatementStats
+from sqlprobe.model import SEVERITIES, Fault, Finding, ScopeStats, SiteCalls, SqlprobeError, StatementStats, Timeline
 from sqlprobe.stats import BOUNDS, BUCKETS, CALL_BOUNDS, scope_stats, statement_stats
 
 FORMAT: Final = "sqlprobe-report/1"
-SUFFIXES: Final = (".json", ".md", ".sarif")  # what Report.write() writes
+SUFFIXES: Final = (".json", ".html", ".md", ".sarif")  # what Report.write() writes
 
 SLOWER: Final = 1.5  # times the earlier time: runs of unchanged code differ by less
 SLOWER_SECONDS: Final = 1e-3  # and at least so much more: a tenth of a millisecond becomes two by itself
@@ -59,7 +60,8 @@ class Report:
     """
     What one or more processes ran, worst first: findings by severity, the rest by seconds in the database.
 
-    `started` and `ended` (Unix times) bound the window that was observed. `versions` are those of python, sqlalchemy,
+    `timelines` are of the slowest scope of each name, slowest first. `started` and `ended` (Unix times) bound the
+    window that was observed. `versions` are those of python, sqlalchemy,
     sqlprobe and the drivers; `release` is the application's. `faults` are sqlprobe's own, and `notes` sentences for
     the reader, such as what was not kept. `settings` are plain JSON values, as `Settings.as_json()` gives them.
     """
@@ -75,6 +77,7 @@ class Report:
     release: str = ""
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
+    timelines: tuple[Timeline, ...] = ()
 
     def __post_init__(self) -> None:
         for name, order in _ORDER.items():
@@ -170,6 +173,7 @@ class Report:
                 )
             ),
             notes=tuple(sorted({note for r in reports for note in r.notes} | set(map(_DIFFERING.format, differing)))),
+            timelines=_merge_all(_slowest, lambda each: (each.scope, each.kind), (r.timelines for r in reports)),
         )
 
     def since(self, earlier: Report) -> Report:
@@ -206,6 +210,7 @@ class Report:
                 dataclasses.replace(each, started=max(each.started, earlier.ended)) for each in self.processes
             ),
             faults=_subtract_all(_subtract_faults, lambda each: (each.where, each.error), self.faults, earlier.faults),
+            timelines=tuple(each for each in self.timelines if each not in earlier.timelines),
         )
 
     def compare(self, base: Report) -> Comparison:
@@ -245,21 +250,18 @@ class Report:
         Raises:
             ReportError: no format has that suffix, or the file cannot be written. What was there before is still there.
         """
-        name = os.fspath(path)
-        suffix = suffix_of(name)
+        suffix = suffix_of(path)
         if suffix == ".json":
             text = self.to_json() + "\n"
+        elif suffix == ".html":
+            from sqlprobe import html
+
+            text = html.render_html(self)
         else:
             from sqlprobe import render
 
             text = render.render_markdown(self) if suffix == ".md" else render.render_sarif(self) + "\n"
-        try:
-            _replace(Path(name).resolve(), text.encode("utf-8", "backslashreplace"))
-        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
-            raise ReportError(
-                f"report {name}: cannot be written: {_reason(error)}; nothing was changed there; "
-                "name a file in a folder that exists, is yours to write, and has room"
-            ) from error
+        _write(path, text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +294,29 @@ class Comparison:
     more_calls: tuple[Change[ScopeStats], ...] = ()
     fewer_calls: tuple[Change[ScopeStats], ...] = ()
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write the comparison to the file *path*, whole or not at all: HTML (.html) or Markdown (.md).
+
+        Raises:
+            ReportError: comparisons have no such format, or the file cannot be written. What was there is still there.
+        """
+        suffix = suffix_of(path)
+        if suffix == ".html":
+            from sqlprobe import html
+
+            text = html.render_comparison_html(self)
+        elif suffix == ".md":
+            from sqlprobe import render
+
+            text = render.render_comparison_markdown(self)
+        else:
+            raise ReportError(
+                f"comparison {os.fspath(path)}: it is written as .html or .md, found the suffix {suffix!r}; "
+                "use one of these, or write the reports"
+            )
+        _write(path, text)
+
 
 def calls_each(scope: ScopeStats) -> float:
     """Statements that a scope of that name ran on average."""
@@ -311,13 +336,31 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
     The suffix of *path* that names its format, in small letters.
 
     Raises:
-        ReportError: reports are not written in such a format.
+        ReportError: reports are not written in such a format, or not without a library that is missing.
     """
     suffix = Path(path).suffix.lower()
-    if suffix in SUFFIXES:
-        return suffix
-    found = "HTML is not available in this version" if suffix == ".html" else f"found the suffix {suffix!r}"
-    raise ReportError(f"report {os.fspath(path)}: the suffix names the format, {found}; use {', '.join(SUFFIXES)}")
+    if suffix not in SUFFIXES:
+        raise ReportError(
+            f"report {os.fspath(path)}: the suffix names the format, found the suffix {suffix!r}; "
+            f"use {', '.join(SUFFIXES)}"
+        )
+    if suffix == ".html" and importlib.util.find_spec("jinja2") is None:
+        raise ReportError(
+            f"report {os.fspath(path)}: HTML needs jinja2, which is not installed; "
+            "install it: pip install 'sqlprobe[html]'; or use .json, .md or .sarif"
+        )
+    return suffix
+
+
+def _write(path: str | os.PathLike[str], text: str) -> None:
+    name = os.fspath(path)
+    try:
+        _replace(Path(name).resolve(), text.encode("utf-8", "backslashreplace"))
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: links in a circle
+        raise ReportError(
+            f"report {name}: cannot be written: {_reason(error)}; nothing was changed there; "
+            "name a file in a folder that exists, is yours to write, and has room"
+        ) from error
 
 
 _RANK: Final = {severity: rank for rank, severity in enumerate(SEVERITIES)}
@@ -327,6 +370,7 @@ _ORDER: Final[Mapping[str, Callable[[Any], Any]]] = {
     "statements": lambda each: (-each.seconds, -each.calls, each.fingerprint, each.engine),
     "scopes": lambda each: (-each.seconds, -each.calls, each.name, each.kind),
     "processes": lambda each: (each.started, each.pid, each.command),
+    "timelines": lambda each: (-each.wall_seconds, each.scope, each.kind),
 }
 
 
@@ -441,6 +485,10 @@ def _merge_findings(group: Sequence[Finding]) -> Finding:
         return _RANK.get(finding.severity, -1), numbers, _text(dataclasses.replace(finding, **rest))
 
     return dataclasses.replace(max(group, key=weight), **sums)
+
+
+def _slowest(group: Sequence[Timeline]) -> Timeline:
+    return max(group, key=lambda each: (each.wall_seconds, _text(each)))
 
 
 def _merge_processes(group: Sequence[Process]) -> Process:

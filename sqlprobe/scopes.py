@@ -14,13 +14,13 @@ import inspect
 import os
 import threading
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from itertools import islice
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
-from sqlprobe import faults, orm
+from sqlprobe import faults, ignores, orm, walks
 from sqlprobe.model import SqlprobeError
 
 if TYPE_CHECKING:
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from sqlprobe.fingerprint import Shape
+    from sqlprobe.ignores import Ignore
     from sqlprobe.sites import Place
     from sqlprobe.stats import Tally
+    from sqlprobe.walks import Walk
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,9 +40,12 @@ BATCH: Final = 512  # records digested at a time: 0.4 ms
 MAX_SHAPES: Final = 5_000  # of one scope; a few MB, and no request has more
 MAX_LOADS: Final = 20_000  # relationship and parent-query pairs followed at a time in one scope
 MAX_ORIGINS: Final = 20_000  # queries that later lazy loads may turn out to come from
+MAX_SPOTS: Final = 64  # lines of one statement in one scope
+MAX_GIVEN: Final = 2_000  # different parameters remembered of one statement in one scope
 MAX_STEPS: Final = 12  # of lazy loads that hang from one another, looked at for the query at their root
 MAX_NAME: Final = 200
 NO_LIMIT: Final = 1 << 62
+NEW: Final = -1  # no result's number: objects that no query has loaded
 
 
 class Extra(NamedTuple):
@@ -52,13 +57,15 @@ class Extra(NamedTuple):
     blocked_ns: int = 0
     pages: int = 1
     before_ns: int = 0  # of the pages before
+    many: bool = False  # an executemany, which insertmanyvalues is not
 
 
 class Record(NamedTuple):
     """
     One statement that ran, as capture hands it over (as a plain tuple of this form: naming it costs 0.2 us).
 
-    `given` is a hash of its parameters, None where they cannot be hashed or are many: equal parameters have equal ones.
+    `given` tells calls of a SELECT apart: the driver's parameters, or where these are none the text; None for others.
+    It is dropped when the record is digested. `ignores` are those that the statement ran inside.
     """
 
     tally: Tally
@@ -68,21 +75,157 @@ class Record(NamedTuple):
     load: tuple[Any, ...] | None
     place: Place | None
     extra: Extra | None
-    given: int | None = None
+    given: Any = None
+    ignores: tuple[Ignore, ...] = ()
+
+
+NEITHER: Final = 0
+READS: Final = 1
+WRITES: Final = 2
+_KINDS: Final = {"SELECT": READS, "INSERT": WRITES, "UPDATE": WRITES, "DELETE": WRITES, "MERGE": WRITES}
+
+
+class Spot:
+    """
+    The calls of one statement from one line, `place` (None: all that no line was looked up for), one set of parameters
+    each. Lazy loads, refreshes and eager loads are told elsewhere: where `counts` is False, these were eager ones.
+
+    `distinct` of them had parameters that the statement had not had before, `after_writes` repeated known ones after a
+    write of the scope. `state` is an ORM query's compile state,
+    `connections` (weak references by id) those it ran on, as far as the ORM told.
+    """
+
+    __slots__ = (
+        "after_writes", "calls", "claimed", "connection", "connections", "counts", "distinct", "first_ns", "last_ns",
+        "ns", "place", "rows", "state", "walk",
+    )  # fmt: skip
+
+    def __init__(self, place: Place | None, state: Any, started: int, walk: Walk | None, *, counts: bool) -> None:
+        self.place = place
+        self.state = state
+        self.walk = walk
+        self.counts = counts
+        self.calls = 0
+        self.ns = 0
+        self.rows = 0
+        self.distinct = 0
+        self.after_writes = 0
+        self.connection: object = None  # the last one
+        self.connections: dict[int, object] = {}
+        self.first_ns = started
+        self.last_ns = started
+        self.claimed = False
 
 
 class ShapeCalls:
-    """The calls of one statement in one scope."""
+    """
+    The calls of one statement in one scope.
 
-    __slots__ = ("calls", "engine", "ns", "place", "rows", "shape")
+    `again` of them repeated a query with the same parameters on the same connection, and the scope wrote nothing in
+    between; `again_ns` is what these took.
+    """
+
+    __slots__ = ("_given", "again", "again_ns", "calls", "engine", "kind", "ns", "place", "rows", "shape", "spots")
 
     def __init__(self, shape: Shape, engine: str) -> None:
         self.shape = shape
         self.engine = engine
+        self.kind = _KINDS.get(shape.operation, NEITHER)
         self.calls = 0
         self.ns = 0
         self.rows = 0
         self.place: Place | None = None
+        self.spots: dict[Place | None, Spot] = {}
+        self.again = 0
+        self.again_ns = 0
+        self._given: dict[
+            int, tuple[object, int]
+        ] = {}  # by hash: the connection and the writes so far, at the last call
+
+    def add(self, spot: Spot, elapsed: int, connection: object, given: Any, writes: int) -> None:
+        """Take a read of *spot*; the scope made *writes* so far."""
+        if connection is not spot.connection:
+            spot.connection = connection
+            if len(spot.connections) < MAX_SPOTS:
+                spot.connections[id(connection)] = connection
+        if given is None:
+            spot.distinct += 1
+            return
+        values = tuple(given.values()) if type(given) is dict else given
+        try:
+            key = hash(values)
+        except TypeError:  # a list among them: they count as others each time
+            spot.distinct += 1
+            return
+        walk = spot.walk
+        if walk is not None and not walk.broken and type(values) is tuple:
+            walk.add(values)
+        known = self._given
+        last = known.get(key)
+        if last is None:
+            spot.distinct += 1
+            if len(known) < MAX_GIVEN:
+                known[key] = (connection, writes)
+            return
+        if last[1] != writes:
+            spot.after_writes += 1
+        elif last[0] is connection:
+            if connection is not None:
+                self.again += 1
+                self.again_ns += elapsed
+            return
+        known[key] = (connection, writes)
+
+    def spot(self, started: int, load: tuple[Any, ...] | None, place: Place | None) -> Spot:
+        """The calls from *place*, which none has come from before."""
+        if len(self.spots) >= MAX_SPOTS and None in self.spots:
+            return self.spots[None]
+        if len(self.spots) >= MAX_SPOTS:
+            place = None
+        state = None if load is None else load[1]
+        walk = walks.walk_of(self.shape.text) if self.kind == READS else None
+        spot = Spot(place, state, started, walk, counts=state is None or not orm.is_eager(state))
+        self.spots[place] = spot
+        return spot
+
+
+class Reloads:
+    """
+    Statements that loaded columns of objects one by one, for one `cause` (of `orm.refresh_of`).
+
+    `parents` are hashes of the objects' identities. `bare` of the calls followed no write of the scope: a refresh after
+    a write reads what the database made of it. `origin` is the query that loaded the objects, if it ran in the scope.
+    """
+
+    __slots__ = (
+        "bare", "calls", "cause", "claimed", "first_ns", "last_ns", "load", "mapper", "ns", "origin", "parents",
+        "place", "props", "tally", "writes",
+    )  # fmt: skip
+
+    def __init__(self, load: orm.Load, tally: Tally, origin: Record | None, first_ns: int) -> None:
+        self.cause, self.mapper, self.props = orm.refresh_of(load.compile_state)
+        self.load = load
+        self.tally = tally
+        self.origin = origin
+        self.calls = 0
+        self.bare = 0
+        self.ns = 0
+        self.parents: set[int] = set()
+        self.place: Place | None = None
+        self.first_ns = first_ns
+        self.last_ns = first_ns
+        self.writes = -1
+        self.claimed = False
+
+    def merge(self, other: Reloads) -> None:
+        self.calls += other.calls
+        self.bare += other.bare
+        self.ns += other.ns
+        self.parents |= other.parents
+        self.place = self.place or other.place
+        self.origin = self.origin or other.origin
+        self.first_ns = min(self.first_ns, other.first_ns)
+        self.last_ns = max(self.last_ns, other.last_ns)
 
 
 class LazyLoads:
@@ -90,10 +233,12 @@ class LazyLoads:
     Lazy loads of one relationship for objects that one query, `origin`, loaded (None: not in this scope).
 
     The objects were reached on one path (`Order.billing`, not also `Order.shipping`), which one loader option mends.
-    `parents` are hashes of their identities.
+    `parents` are hashes of their identities; `expired` of them had been read anew, since a commit made them stale.
     """
 
-    __slots__ = ("calls", "claimed", "first_ns", "last_ns", "load", "ns", "origin", "parents", "place", "tally")
+    __slots__ = (
+        "calls", "claimed", "expired", "first_ns", "last_ns", "load", "ns", "origin", "parents", "place", "tally",
+    )  # fmt: skip
 
     def __init__(self, load: orm.Load, tally: Tally, origin: Record | None, first_ns: int) -> None:
         self.load = load
@@ -101,6 +246,7 @@ class LazyLoads:
         self.origin = origin
         self.calls = 0
         self.ns = 0
+        self.expired = 0
         self.parents: set[int] = set()
         self.place: Place | None = None
         self.first_ns = first_ns
@@ -109,6 +255,7 @@ class LazyLoads:
 
     def merge(self, other: LazyLoads) -> None:
         self.calls += other.calls
+        self.expired += other.expired
         self.ns += other.ns
         self.parents |= other.parents
         self.place = self.place or other.place
@@ -143,6 +290,26 @@ class SlowCalls:
         self.last_ns = first_ns
 
 
+_LAZY_RULE: Final = "n-plus-one"
+_RELOAD_RULE: Final = "column-load"
+
+
+def _labels_of(load: tuple[Any, ...]) -> list[str]:
+    """What an ignore may call a lazy load or a refresh."""
+    if load[0] == orm.LAZY:
+        return [orm.label_of(orm.relationship_in(load[1]))]
+    _, mapper, props = orm.refresh_of(load[1])
+    return [orm.name_of(mapper), *map(orm.label_of, props)]
+
+
+def _leads_to(query: tuple[Any, ...], load: tuple[Any, ...]) -> bool:
+    """Whether the eager *load* belongs to *query*, the last one: then its objects come from the line of that."""
+    if query[6] is not load[6]:
+        return False
+    entity = orm.entity_of(query[1])
+    return entity is not None and bool(entity.common_parent(orm.first_of(load[1])))
+
+
 class Digest:
     """
     What the detectors see of a scope: its totals, its statements, its lazy loads by parent query, its slow calls.
@@ -151,8 +318,8 @@ class Digest:
     """
 
     __slots__ = (
-        "_by_tally", "_loads", "calls", "dropped", "errors", "loads", "name", "ns", "origins", "rows", "shapes", "slow",
-        "slow_ns",
+        "_by_tally", "_loads", "_query", "calls", "dropped", "errors", "first_ns", "last_ns", "loads", "name", "ns",
+        "origins", "reloads", "rows", "shapes", "silenced", "slow", "slow_ns", "writes",
     )  # fmt: skip
 
     def __init__(self, name: str, slow_ns: int) -> None:
@@ -166,8 +333,14 @@ class Digest:
         self.shapes: dict[tuple[str, str], ShapeCalls] = {}
         self.loads: dict[tuple[Any, ...], LazyLoads] = {}  # by relationship, parent query, and the way in between
         self.origins: dict[int, tuple[Any, ...]] = {}  # the records of ORM statements, by their markers
+        self._query: tuple[Any, ...] | None = None  # the last record, if an ORM query's: eager loads may follow
         self._by_tally: dict[Tally, ShapeCalls] = {}  # the same as `shapes`
         self._loads: dict[tuple[Any, ...], tuple[LazyLoads | None, Any]] = {}  # where loads like the last ones went
+        self.reloads: dict[tuple[Any, ...], Reloads] = {}  # by compile state, and for deferred columns parent query
+        self.writes = 0  # statements that changed rows
+        self.silenced: set[str] = set()  # rules that an ignore takes from the whole scope
+        self.first_ns = 0
+        self.last_ns = 0
         self.slow: dict[tuple[str, str, bool], SlowCalls] = {}
 
     @property
@@ -182,12 +355,14 @@ class Digest:
         """Take *records* in and out of the deque, to which other threads may append. One that fails is counted."""
         by_tally, origins, slow_ns = self._by_tally, self.origins, self.slow_ns
         total_calls = total_ns = total_rows = 0
+        started = 0
+        queried, eager = None, False  # the last query's compile state, and whether it was an eager load's
         state = runid = path = loads = None  # of the last lazy load: most often the next is like it
         try:
             for _ in range(len(records)):
                 record = records.popleft()
                 try:
-                    tally, started, elapsed, rows, load, place, extra, _given = record
+                    tally, started, elapsed, rows, load, place, extra, given, muting = record
                     total_ns += elapsed
                     calls = by_tally.get(tally)
                     if calls is None:
@@ -203,17 +378,56 @@ class Digest:
                         calls.calls += 1
                         if extra is not None and extra.error is not None:
                             self.errors += 1
+                    if muting:
+                        muted = self._muted(record)
+                        if muted:
+                            self.writes += calls.kind == WRITES
+                            if load is not None:
+                                origins[load[2]] = record[:7]
+                            if elapsed >= slow_ns and "slow-statement" not in muted:
+                                self._judge_time(record)
+                            if muted != {"slow-statement"}:
+                                continue
+                            elapsed = 0  # it is slow to nobody
+                    kind = calls.kind
+                    if kind:
+                        if kind == 2:  # noqa: PLR2004 - WRITES
+                            self.writes += 1
+                        if (load is None or load[0] == 3) and (  # noqa: PLR2004 - orm.OTHER
+                            extra is None or (extra.sets == 1 and extra.error is None)
+                        ):
+                            spot = calls.spots.get(place)
+                            if spot is None:
+                                spot = calls.spot(started, load, place)
+                            if spot.counts:
+                                spot.calls += 1
+                                spot.ns += elapsed
+                                spot.last_ns = started
+                                if rows > 0:
+                                    spot.rows += rows
+                                if kind == 1:  # READS
+                                    calls.add(spot, elapsed, None if load is None else load[6], given, self.writes)
                     if load is not None:
                         if len(origins) >= MAX_ORIGINS:
                             self._bound_origins()
-                        origins[load[2]] = record
-                        if load[0] == 1:  # orm.LAZY
+                        head = origins[load[2]] = record[:7]  # without the parameters
+                        if load[0] == 3:  # noqa: PLR2004 - orm.OTHER
+                            if load[1] is not queried:
+                                queried, eager = load[1], orm.is_eager(load[1])
+                            if not eager:
+                                self._query = head
+                            elif (query := self._query) is not None and _leads_to(query[4], load):
+                                origins[load[2]] = query
+                            else:
+                                self._query = None
+                        elif load[0] == 1:  # orm.LAZY
+                            self._query = None
                             if load[1] is not state or load[3] != runid or load[4] is not path:
                                 state, runid, path = load[1], load[3], load[4]
                                 # Not the statement: Order.billing and Order.shipping are loaded by the same one.
                                 like = (id(state), runid, id(path))
                                 known = self._loads.get(like)
-                                loads = known[0] if known else self._lazy_loads(like, tally, load, started)
+                                loads = known[0] if known else self._lazy_loads(like, record)
                             if loads is not None:
                                 loads.calls += 1
                                 loads.ns += elapsed
@@ -221,24 +435,35 @@ class Digest:
                                 loads.last_ns = started
                                 if loads.place is None:
                                     loads.place = place
+                        else:
+                            self._query = None
+                            self._add_reload(record)
                     if elapsed >= slow_ns:
-                        key = (tally.shape.fingerprint, tally.engine)
-                        self._add_slow(key, tally, started, elapsed, place, extra.blocked_ns if extra else 0)
+                        self._judge_time(record)
                 except Exception as error:  # noqa: BLE001 - ours: its call is counted, its part in a pattern is lost
                     faults.count("digest", error)
                     state = loads = None
         finally:
+            if started:
+                self.first_ns = self.first_ns or started
+                self.last_ns = started
             self.calls += total_calls
             self.ns += total_ns
             self.rows += total_rows
 
     def merge(self, child: Digest) -> None:
-        """Take over what a nested scope saw, without the loads that a detector claimed."""
+        """
+        Take over what a nested scope saw, without the loads that a detector claimed.
+
+        Which statements repeat is not taken over: what each of several nested scopes ran once is no loop.
+        """
         self.calls += child.calls
         self.ns += child.ns
         self.rows += child.rows
         self.errors += child.errors
         self.dropped += child.dropped
+        self.first_ns = min(self.first_ns or child.first_ns, child.first_ns or self.first_ns)
+        self.last_ns = max(self.last_ns, child.last_ns)
         for key, calls in child.shapes.items():
             mine = self.shapes.get(key)
             if mine is None:
@@ -250,6 +475,14 @@ class Digest:
             mine.ns += calls.ns
             mine.rows += calls.rows
             mine.place = mine.place or calls.place
+        self.writes += child.writes
+        for key, reloads in child.reloads.items():
+            if not reloads.claimed:
+                mine_too = self.reloads.get(key)
+                if mine_too is not None:
+                    mine_too.merge(reloads)
+                elif len(self.reloads) < MAX_SHAPES:
+                    self.reloads[key] = reloads
         self.origins.update(child.origins)
         if len(self.origins) >= MAX_ORIGINS:
             self._bound_origins()
@@ -259,7 +492,7 @@ class Digest:
             relationship, runid, *way = group
             if loads.origin is None:
                 # The query may have run out here.
-                runid, loads.origin, steps = self.origin_of(
+                runid, loads.origin, steps, _ = self.origin_of(
                     orm.relationship_of(loads.load), runid, loads.tally.thread, loads.load.connection
                 )
                 group = (relationship, runid, *way, *steps)  # noqa: PLW2901
@@ -271,22 +504,36 @@ class Digest:
                 known.merge(loads)
 
     def origin_of(
-        self, relationship: object, runid: int, thread: int, connection: int
-    ) -> tuple[int, Record | None, tuple[int, ...]]:
+        self, relationship: object, runid: int, thread: int, connection: object
+    ) -> tuple[int, Record | None, tuple[int, ...], bool]:
         """
         The number by which objects of result *runid* are siblings where *relationship* is read, the query they hang
-        from, and the lazily loaded relationships (their ids) in between.
+        from, the lazily loaded relationships (their ids) in between, and whether the objects had expired.
+
+        What a refresh read anew is what an earlier query had loaded. The number is `NEW` for objects that the session
+        made, and that had expired: no query had loaded these.
 
         Objects that lazy loads brought in are siblings if their parents are: what counts is the query at the root. Not
         where *relationship* itself brought them in: each step of a walk up `node.parent.parent` hangs from the last.
         """
         siblings = None
         steps: tuple[int, ...] = ()
+        expired = False
         record = self.query_of(runid, thread, connection)
         for _ in range(MAX_STEPS):
             if record is None:
                 break
             above = record[4]
+            if above[0] == orm.REFRESH:
+                if orm.refresh_of(above[1])[0] == orm.EXPIRED:
+                    expired = expired or not steps
+                elif above[3] is None:
+                    break
+                if above[3] is None:
+                    return NEW, None, steps, expired
+                runid = above[3]
+                record = self.query_of(runid, record[0].thread, above[6])
+                continue
             if above[0] != orm.LAZY or above[3] is None:
                 break
             if siblings is None:
@@ -299,7 +546,9 @@ class Digest:
             record = self.query_of(runid, record[0].thread, above[6])
         else:
             record = None
-        return siblings or runid, None if record is None else Record(*record), steps
+        if record is not None and record[4][0] != orm.OTHER:
+            record = None
+        return siblings or runid, None if record is None else Record(*record), steps, expired
 
     def way_to(self, loads: LazyLoads) -> tuple[Any, tuple[Any, ...]]:
         """The mapper that the query at the root selected, and the relationships from it down to the one of *loads*."""
@@ -307,14 +556,18 @@ class Digest:
         way: tuple[Any, ...] = (orm.relationship_of(load),)
         for _ in range(MAX_STEPS):
             record = None if load.runid is None else self.query_of(load.runid, thread, load.connection)
-            if record is None or record[4][0] != orm.LAZY:
+            if record is None or record[4][0] == orm.OTHER:
                 break
             above = orm.Load(*record[4])
+            if above.kind == orm.REFRESH:
+                # What the object knows of its way, it knows from before.
+                load, thread = above._replace(compile_state=load.compile_state), record[0].thread
+                continue
             way = (*orm.way_between(above, load), *way)
             load, thread = above, record[0].thread
         return orm.root_of(load), (*orm.way_from_root(load), *way)
 
-    def query_of(self, runid: int, thread: int, connection: int) -> tuple[Any, ...] | None:
+    def query_of(self, runid: int, thread: int, connection: object) -> tuple[Any, ...] | None:
         """
         The record of the query that gave its result the number *runid*, if it ran in *thread* or on *connection*.
 
@@ -339,27 +592,60 @@ class Digest:
             self._by_tally[tally] = calls
         return calls
 
-    def _lazy_loads(self, like: tuple[Any, ...], tally: Tally, load: tuple[Any, ...], started: int) -> LazyLoads | None:
-        """The group that a lazy *load* belongs to, None for an object that no query loaded."""
+    def _lazy_loads(self, like: tuple[Any, ...], record: tuple[Any, ...]) -> LazyLoads | None:
+        """The group that a lazy load belongs to, None for an object that no query loaded."""
+        tally, started, load, place = record[0], record[1], record[4], record[5]
         named = orm.Load(*load)
         loads = None
         if named.runid is not None:
             relationship = orm.relationship_of(named)
-            runid, origin, steps = self.origin_of(relationship, named.runid, tally.thread, named.connection)
+            runid, origin, steps, expired = self.origin_of(relationship, named.runid, tally.thread, named.connection)
+            path = orm.path_of(named)
+            if runid == NEW:
+                path = (place,)  # what they have in common is the line that reads them
             # The group holds the load, and so the relationship.
-            key = (id(relationship), runid, orm.path_of(named), *steps)
+            key = (id(relationship), runid, path, *steps)
             loads = self.loads.get(key)
             if loads is None:
                 self._bound_loads()
                 loads = self.loads[key] = LazyLoads(named, tally, origin, started)
+            loads.expired += expired
         if len(self._loads) >= MAX_SHAPES:
             self._loads.clear()
         self._loads[like] = (loads, load)  # the load holds what *like* has the ids of
         return loads
 
-    def _add_slow(
-        self, key: tuple[str, str], tally: Tally, started: int, elapsed: int, place: Place | None, blocked: int
-    ) -> None:
+    def _add_reload(self, record: tuple[Any, ...]) -> None:
+        """Take in a statement that loaded columns of one object."""
+        tally, started, elapsed, _, load, place = record[:6]
+        runid, origin = 0, None
+        cause = orm.refresh_of(load[1])[0]
+        if cause == orm.DEFERRED and load[3] is not None:
+            runid, origin, _, _ = self.origin_of(None, load[3], tally.thread, load[6])
+        key = (id(load[1]), runid)  # the group holds the compile state
+        reloads = self.reloads.get(key)
+        if reloads is None:
+            if len(self.reloads) >= MAX_SHAPES:
+                self.dropped += 1
+                return
+            reloads = self.reloads[key] = Reloads(orm.Load(*load), tally, origin, started)
+        reloads.calls += 1
+        reloads.ns += elapsed
+        reloads.parents.add(load[5])
+        reloads.last_ns = started
+        if reloads.place is None:
+            reloads.place = place
+        if reloads.writes != self.writes and (reloads.writes >= 0 or self.writes):
+            reloads.writes = self.writes
+        else:
+            reloads.bare += 1
+            reloads.writes = self.writes
+
+    def _judge_time(self, record: tuple[Any, ...]) -> None:
+        """Take in a statement that took long."""
+        tally, started, elapsed, _, _, place, extra = record[:7]
+        key = (tally.shape.fingerprint, tally.engine)
+        blocked = extra.blocked_ns if extra else 0
         own = elapsed - blocked
         lagged = own < self.slow_ns
         slow = self.slow.get((*key, lagged))
@@ -376,6 +662,41 @@ class Digest:
             slow.max_ns = elapsed
             slow.place = place or slow.place
         slow.last_ns = started
+
+    def unclaim(self) -> None:
+        """Let it be judged anew: by another reader, or after more statements."""
+        for loads in self.loads.values():
+            loads.claimed = False
+        for reloads in self.reloads.values():
+            reloads.claimed = False
+        for calls in self.shapes.values():
+            for spot in calls.spots.values():
+                spot.claimed = False
+
+    def _muted(self, record: tuple[Any, ...]) -> set[str]:
+        """The rules that must not hear of *record*, by the ignores that it ran inside."""
+        tally, load, place = record[0], record[4], record[5]
+        rules = set()
+        for ignore in record[8]:
+            rule = ignore.rule
+            if rule == "query-budget":
+                if ignore.fits_label(self.name):
+                    ignores.matched(ignore)
+                    self.silenced.add(rule)
+                continue
+            if load is not None and load[0] != orm.OTHER:
+                if rule != (_LAZY_RULE if load[0] == orm.LAZY else _RELOAD_RULE):
+                    continue
+                labels = _labels_of(load)
+            elif rule in {_LAZY_RULE, _RELOAD_RULE}:
+                continue
+            else:
+                labels = [" ".join(tally.shape.tables)]
+            # Where no line was looked up, the block that the ignore encloses is line enough.
+            if any(map(ignore.fits_label, labels)) and (place is None or ignore.fits_site(place.site())):
+                ignores.matched(ignore)
+                rules.add(rule)
+        return rules
 
     def _bound_origins(self) -> None:
         """Forget the oldest. Many at once: to find a dict's first key takes longer with each that was deleted."""
@@ -402,6 +723,8 @@ class Window(NamedTuple):
     rows: int
     errors: int
     wall_ns: int
+    began_ns: int = 0
+    kept: list[tuple[Any, ...]] = []  # noqa: RUF012 - never changed: the records of its beginning, for its timeline
 
 
 class Sink(Protocol):
@@ -415,6 +738,7 @@ current: ContextVar[Scope | None] = ContextVar("sqlprobe.scope", default=None)
 sinks: tuple[Sink, ...] = ()  # replaced whole, never changed
 slow_ns: int = NO_LIMIT  # the lowest threshold of all sinks
 window_ns: int = NO_LIMIT
+keep: int = 0  # records of a scope's beginning that its timeline is made of
 _open: set[Scope] = set()
 
 
@@ -440,8 +764,8 @@ class Scope:
     """
 
     __slots__ = (
-        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_lock", "_records", "closed", "digest", "kind", "late",
-        "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
+        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_kept", "_lock", "_records", "closed", "digest",
+        "kind", "late", "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, name: str, *, kind: str = "scope") -> None:
@@ -458,6 +782,7 @@ class Scope:
         self._records: deque[Any] = deque()
         self._lock = threading.RLock()
         self._due_ns = NO_LIMIT
+        self._kept: list[tuple[Any, ...]] = []
         self._judged = self.totals
         self._judged_ns = 0
         self._depth = 0
@@ -637,6 +962,7 @@ class Scope:
         self._below = set()
         self.totals = self._judged = (0, 0, 0, 0)
         self.digest = Digest(self.name, slow_ns)
+        self._kept = []
         self.seen = set()
         if self.parent is not None:
             self.parent.forget()
@@ -657,6 +983,10 @@ class Scope:
     def _drain(self) -> None:
         digest = self.digest
         before = (digest.calls, digest.ns, digest.rows, digest.errors)
+        room = keep - len(self._kept)
+        if room > 0:
+            with suppress(RuntimeError):  # another thread appends: they are digested all the same
+                self._kept.extend([record[:7] for record in islice(self._records, room)])  # without parameters
         while self._records:
             digest.drain(self._records)
         if len(self.seen) > MAX_SHAPES:
@@ -672,7 +1002,10 @@ class Scope:
     def _turn(self, now_ns: int) -> Window:
         """Cut off the window that ends now, and begin the next."""
         calls, ns, rows, errors = (now - then for now, then in zip(self.totals, self._judged, strict=True))
-        window = Window(self.digest, calls, ns, rows, errors, now_ns - self._judged_ns)
+        window = Window(
+            self.digest, calls, ns, rows, errors, now_ns - self._judged_ns, began_ns=self._judged_ns, kept=self._kept
+        )
+        self._kept = []
         self.digest = Digest(self.name, slow_ns)
         self.seen = set()
         self._judged = self.totals
@@ -696,6 +1029,8 @@ class Scope:
                 return
             parent._drain()
             parent.digest.merge(window.digest)
+            if len(parent._kept) < keep:
+                parent._kept += window.kept[: keep - len(parent._kept)]
             if now_ns <= parent._due_ns:
                 return
             parent.digest_now()

@@ -13,6 +13,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
+from sqlprobe.budgets import BudgetsError, check_budgets, load_budgets
+from sqlprobe.ignores import Ignore, IgnoreError, check_ignores, load_ignores
 from sqlprobe.model import RULES, SqlprobeError
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Settings:
         slow_seconds: a statement for which the application waited at least this long is a `slow-statement`.
         n_plus_one_threshold: lazy loads of one relationship, for objects that one query loaded, from which on they are
             an `n-plus-one`; at least 2.
+        loop_threshold: calls of one statement by one loop from which on they are a `repeated-statement`, a
+            `duplicate-statement` or a `write-loop`; at least 2.
         call_sites: whose lines are looked up: "off", "all", or "first": inside a scope every ORM query, the first lazy
             load of each relationship and parent query, and each other statement's first; outside a scope a statement's
             first and slowest call.
@@ -47,6 +51,20 @@ class Settings:
             statements too and leaves fingerprint, summary and tables.
         release: the application's version, copied into reports.
         disabled_rules: ids of rules that yield nothing.
+        explain: keep a few executions of each PostgreSQL statement with their values, in memory, and ask for their
+            plans: in the background within a budget, or by `Probe.explain()`. The plans are asked for on a connection
+            of its own, that it makes as the engine makes its own; see plans.md.
+        explain_per_minute: plans that are asked for in the background, at most; 0 asks for none by itself.
+        ignores: findings that are not told, by rule, label and site, each an `Ignore` with its reason.
+            `load_ignores()` reads them from a TOML file, which the environment variable names.
+        budgets: the most statements a scope may run, by its name or a glob of names (`{"GET /orders": 4}`); more is a
+            `query-budget`. `load_budgets()` reads them from a TOML file, which the environment variable may name too.
+        timeline_statements: the first statements of each open scope that are kept until it ends, for the timeline of
+            the slowest scope of each name; 0 keeps none and draws none.
+        watch_pools: watch the connection pools and transactions of the engines too, for the rules `pool-pressure` and
+            `long-transaction`; the Prometheus and OpenTelemetry exporters turn it on.
+        pool_wait_seconds: a caller that waited at least this long for a connection is a `pool-pressure`.
+        long_transaction_seconds: a transaction that was open for at least this long is a `long-transaction`.
 
     Raises:
         SettingsError: a value is out of its range, or of another type than its field's.
@@ -55,6 +73,7 @@ class Settings:
     enabled: bool = True
     slow_seconds: float = 0.1
     n_plus_one_threshold: int = 2
+    loop_threshold: int = 2
     call_sites: CallSites = "first"
     packages: tuple[str, ...] = ()
     path_map: Mapping[str, str] = field(default_factory=dict)
@@ -64,18 +83,37 @@ class Settings:
     redact: Literal["literals", "text"] = "literals"
     release: str = ""
     disabled_rules: tuple[str, ...] = ()
+    explain: bool = False
+    explain_per_minute: float = 6.0
+    ignores: tuple[Ignore, ...] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    timeline_statements: int = 200
+    watch_pools: bool = False
+    pool_wait_seconds: float = 0.1
+    long_transaction_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        for name in ("enabled", "auto_scope"):
+        for name in ("enabled", "auto_scope", "watch_pools", "explain"):
             _check(name, getattr(self, name), bool, "True or False")
-        for name in ("slow_seconds", "scope_window_seconds", "finding_ttl_seconds"):
+        for name in (
+            "slow_seconds",
+            "scope_window_seconds",
+            "finding_ttl_seconds",
+            "pool_wait_seconds",
+            "long_transaction_seconds",
+        ):
             value = getattr(self, name)
             _check(name, value, (int, float), "a number of seconds above 0")
             if isinstance(value, bool) or not 0 < value < float("inf"):
                 raise SettingsError(_message(name, value, "a number of seconds above 0"))
-        threshold = self.n_plus_one_threshold
-        if isinstance(threshold, bool) or not isinstance(threshold, int) or threshold < 2:  # noqa: PLR2004
-            raise SettingsError(_message("n_plus_one_threshold", threshold, "a whole number from 2 on"))
+        for name in ("n_plus_one_threshold", "loop_threshold"):
+            threshold = getattr(self, name)
+            if isinstance(threshold, bool) or not isinstance(threshold, int) or threshold < 2:  # noqa: PLR2004
+                raise SettingsError(_message(name, threshold, "a whole number from 2 on"))
+        try:
+            object.__setattr__(self, "ignores", check_ignores(self.ignores))
+        except IgnoreError as error:
+            raise SettingsError(f"Settings(ignores=...): {error}") from None
         for name, choices in (("call_sites", get_args(CallSites)), ("redact", ("literals", "text"))):
             if getattr(self, name) not in choices:
                 raise SettingsError(_message(name, getattr(self, name), f"one of {', '.join(map(repr, choices))}"))
@@ -95,6 +133,17 @@ class Settings:
             raise SettingsError(_message("path_map", self.path_map, "a dict of strings, such as {'/srv/app/': ''}"))
         object.__setattr__(self, "path_map", dict(self.path_map))  # the caller's own may change
         _check("release", self.release, str, "a string")
+        kept = self.timeline_statements
+        if isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= MAX_TIMELINE_STATEMENTS:
+            wanted = f"a whole number from 0 to {MAX_TIMELINE_STATEMENTS:,}"
+            raise SettingsError(_message("timeline_statements", kept, wanted))
+        rate = self.explain_per_minute
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_PLANS_PER_MINUTE:
+            raise SettingsError(_message("explain_per_minute", rate, f"a number from 0 to {MAX_PLANS_PER_MINUTE}"))
+        try:
+            object.__setattr__(self, "budgets", check_budgets(self.budgets))
+        except ValueError as error:
+            raise SettingsError(_message("budgets", self.budgets, str(error))) from None
 
     @property
     def slow_ns(self) -> int:
@@ -103,6 +152,7 @@ class Settings:
     def as_json(self) -> dict[str, Any]:
         """The settings as plain JSON values, for reports."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        values["ignores"] = [dataclasses.asdict(ignore) for ignore in self.ignores]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -125,7 +175,12 @@ class Settings:
                 hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else f": {', '.join(known)}"
                 msg = f"environment variable {variable}: no setting is called {name!r}{hint}"
                 raise SettingsError(msg)
-            given[name] = _parse(variable, text, getattr(defaults, name))
+            if name == "budgets":
+                given[name] = _budgets(variable, text)
+            elif name == "ignores":
+                given[name] = _ignores(variable, text)
+            else:
+                given[name] = _parse(variable, text, getattr(defaults, name))
             try:
                 cls(**{name: given[name]})
             except SettingsError as error:
@@ -135,6 +190,8 @@ class Settings:
 
 
 PREFIX: Final = "SQLPROBE_"
+MAX_PLANS_PER_MINUTE: Final = 600
+MAX_TIMELINE_STATEMENTS: Final = 10_000  # of each open scope, with their parameters until it ends
 # Read elsewhere: by the test suite, and by the processes that `sqlprobe run` starts.
 _NOT_SETTINGS: Final = frozenset({"SQLPROBE_REQUIRE_ALL", "SQLPROBE_RUN_DIR", "SQLPROBE_RUN_OPTIONS"})
 _WORDS: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
@@ -162,6 +219,30 @@ def _parse(variable: str, text: str, default: object) -> Any:
             raise SettingsError(msg)
         return {key: value for key, _, value in pairs}
     return text
+
+
+def _budgets(variable: str, text: str) -> dict[str, int]:
+    """The file that *text* names, or `GET /orders=4,GET /users*=6`."""
+    if text.strip().endswith(".toml"):
+        try:
+            return load_budgets(text.strip())
+        except BudgetsError as error:
+            msg = f"environment variable {variable}={text!r}: {error}"
+            raise SettingsError(msg) from None
+    pairs = [item.rpartition("=") for item in text.split(",") if item.strip()]
+    if not all(name.strip() and limit.strip().isdecimal() for name, _, limit in pairs):
+        msg = f"environment variable {variable}={text!r}: a .toml file or pairs are needed, such as GET /orders=4"
+        raise SettingsError(msg)
+    return {name.strip(): int(limit) for name, _, limit in pairs}
+
+
+def _ignores(variable: str, text: str) -> tuple[Ignore, ...]:
+    """Those in the file that *text* names."""
+    try:
+        return load_ignores(text.strip())
+    except IgnoreError as error:
+        msg = f"environment variable {variable}={text!r}: {error}"
+        raise SettingsError(msg) from None
 
 
 def _check(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:

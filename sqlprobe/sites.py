@@ -145,6 +145,8 @@ def _kind(path: str, name: str) -> int:
     for folder in ("/site-packages/", "/dist-packages/"):
         _, found, below = path.rpartition(folder)
         if found:
+            if below.startswith("_pytest/"):
+                return _BARRIER  # it runs tests, and sixty frames above them are its own
             top = below.split("/", 1)[0].removesuffix(".py")
             dotted = below.replace("/", ".")
             mine = any(top == package or dotted.startswith(package + ".") for package in _packages)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from operator import add
 from typing import TYPE_CHECKING, Final
 
 from sqlprobe.model import ScopeStats, SiteCalls, StatementStats
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sqlprobe.sites import Place
 
 # 1-2.5-5 from 10 us to 60 s: every bound that OpenTelemetry advises for db.client.operation.duration is among them.
-BOUNDS: Final = (
+BOUNDS: Final[tuple[float, ...]] = (
     10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3,
     1.0, 2.5, 5.0, 10.0, 25.0, 60.0,
 )  # fmt: skip
@@ -30,7 +31,7 @@ BOUNDS_NS: Final = [round(bound * 1e9) for bound in BOUNDS]
 BUCKETS: Final = len(BOUNDS) + 1
 
 # Statements per scope: exact to 12, then within 30 %; budgets are small numbers.
-CALL_BOUNDS: Final = (
+CALL_BOUNDS: Final[tuple[int, ...]] = (
     *range(13), 15, 20, 25, 30, 40, 50, 60, 80, 100, 125, 150, 200, 250, 300, 400, 500, 650, 800, 1000,
     1500, 2000, 2500, 3000, 4000, 5000, 7500, 10_000, 20_000, 50_000, 100_000, 1_000_000,
 )  # fmt: skip
@@ -60,6 +61,7 @@ class Tally:
         "pages",
         "places",
         "rows",
+        "sample_ns",
         "sets",
         "shape",
         "slowest",
@@ -84,6 +86,7 @@ class Tally:
         self.errors: dict[str, int] | None = None
         self.places: dict[Place, int] | None = None
         self.slowest: Place | None = None
+        self.sample_ns = 1 << 62  # a call that took longer is handed to the sampler of plans, if there is one
 
     @property
     def calls(self) -> int:
@@ -130,7 +133,7 @@ class Tally:
 
     def merge(self, other: Tally) -> None:
         """Add *other*'s counts, which another thread may be writing."""
-        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
+        self.buckets = list(map(add, self.buckets, other.buckets))
         self.total_ns += other.total_ns
         self.min_ns = min(self.min_ns, other.min_ns)
         if other.max_ns > self.max_ns:
@@ -150,6 +153,27 @@ class Tally:
             if self.places is None:
                 self.places = {}
             self.places[place] = self.places.get(place, 0) + count
+
+    def copy(self) -> Tally:
+        """The same counts, which this one's thread may be writing."""
+        other = Tally.__new__(Tally)
+        other.shape = self.shape
+        other.engine = self.engine
+        other.thread = 0
+        other.buckets = self.buckets.copy()
+        other.total_ns = self.total_ns
+        other.min_ns = self.min_ns
+        other.was_min_ns = self.was_min_ns
+        other.max_ns = self.max_ns
+        other.rows = self.rows
+        other.sets = self.sets
+        other.pages = self.pages
+        other.first_ns = self.first_ns
+        other.last_ns = self.last_ns
+        other.errors = self.errors.copy() if self.errors else None
+        other.places = self.places.copy() if self.places else None
+        other.slowest = self.slowest
+        return other
 
     def fresh(self) -> Tally:
         """An empty tally of the same statement and engine."""
@@ -309,6 +333,7 @@ def merged(tallies: Iterable[Tally]) -> dict[tuple[str, str], Tally]:
         key = (tally.shape.fingerprint, tally.engine)
         into = sums.get(key)
         if into is None:
-            into = sums[key] = tally.fresh()
-        into.merge(tally)
+            sums[key] = tally.copy()
+        else:
+            into.merge(tally)
     return sums

@@ -62,7 +62,12 @@ def nothing_left_behind() -> Iterator[None]:
     assert ((), (), ()) == (capture.owners, capture.recorders, faults.told())
 
 
-@pytest.fixture(params=[None, 1e-5], ids=["default switches", "frantic switches"])
+@pytest.fixture(
+    params=[
+        pytest.param(None, id="default switches"),
+        pytest.param(1e-5, id="frantic switches", marks=pytest.mark.exhaustive),
+    ]
+)
 def switches(request):
     before = sys.getswitchinterval()
     if request.param:

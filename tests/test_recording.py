@@ -70,7 +70,9 @@ def read_items(engine, *ids):
 
 
 def found(source):
-    return sorted((item.rule, item.scope, item.label, item.count) for item in source.findings)
+    """Without SELECT 1, which here stands for statements that say nothing, and which is told for that."""
+    told = [item for item in source.findings if item.rule != "duplicate-statement"]
+    return sorted((item.rule, item.scope, item.label, item.count) for item in told)
 
 
 def test_needs_no_probe_and_sees_every_engine(make_engine):

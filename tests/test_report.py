@@ -25,6 +25,8 @@ from sqlprobe.model import (
     SiteCalls,
     SqlprobeError,
     StatementStats,
+    Step,
+    Timeline,
     Verified,
 )
 from sqlprobe.report import FORMAT, Change, Comparison, Process, Report, ReportError, report_schema, suffix_of
@@ -106,6 +108,9 @@ def make_finding(**given):
     )
 
 
+STEP = Step("a" * 16, "shop", 0.01, 0.4, 0.3, calls=48, rows=48, errors=1, site=VIEW, relationship="Order.items")
+
+
 def full_report():
     """A report in which no field has its default."""
     fix = Fix(
@@ -150,6 +155,7 @@ def full_report():
         release="1.4",
         faults=(Fault("detector n-plus-one", "KeyError", 3),),
         notes=("12 lazy loads were not followed.",),
+        timelines=(Timeline("GET /orders", "request", 100.0, 0.5, 0.4, 49, (STEP,), 1),),
     )
 
 
@@ -216,6 +222,17 @@ SCOPES = st.builds(
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | TEXTS, lambda inner: st.lists(inner, max_size=2), max_leaves=3
 )
+TIMELINES = st.builds(
+    Timeline,
+    st.sampled_from(("GET /orders", "GET /users")),
+    st.sampled_from(("request", "task")),
+    TIMES,
+    SECONDS,
+    SECONDS,
+    COUNTS,
+    st.lists(st.builds(Step, TEXTS, TEXTS, SECONDS, SECONDS, SECONDS), max_size=2).map(tuple),
+    COUNTS,
+)
 REPORTS = st.builds(
     Report,
     findings=st.lists(FINDINGS, max_size=3).map(tuple),
@@ -229,6 +246,7 @@ REPORTS = st.builds(
     release=TEXTS,
     faults=st.lists(st.builds(Fault, TEXTS, TEXTS, COUNTS), max_size=2).map(tuple),
     notes=st.lists(TEXTS, max_size=2).map(tuple),
+    timelines=st.lists(TIMELINES, max_size=3, unique_by=lambda each: (each.scope, each.kind)).map(tuple),
 )
 
 
@@ -506,7 +524,18 @@ RECORDS = [
     Process,
     *(
         getattr(sqlprobe.model, name)
-        for name in ("Finding", "StatementStats", "ScopeStats", "Site", "SiteCalls", "Fix", "Verified", "Fault")
+        for name in (
+            "Finding",
+            "StatementStats",
+            "ScopeStats",
+            "Site",
+            "SiteCalls",
+            "Fix",
+            "Verified",
+            "Fault",
+            "Timeline",
+            "Step",
+        )
     ),
 ]
 
@@ -757,7 +786,14 @@ class TestSince:
     def test_nothing_came_after_itself(self):
         report = full_report()
         empty = dataclasses.replace(
-            report, findings=(), statements=(), scopes=(), faults=(), started=200.0, processes=report.processes
+            report,
+            findings=(),
+            statements=(),
+            scopes=(),
+            faults=(),
+            started=200.0,
+            processes=report.processes,
+            timelines=(),
         )
         expected = dataclasses.replace(empty, processes=(Process(4711, "python -m shop", 200.0, 200.0),))
 
@@ -896,8 +932,7 @@ class TestWrite:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("a.html", "HTML is not available in this version; use .json, .md, .sarif"),
-            ("a.txt", "the suffix names the format, found the suffix '.txt'; use .json, .md, .sarif"),
+            ("a.txt", "the suffix names the format, found the suffix '.txt'; use .json, .html, .md, .sarif"),
             ("json", "found the suffix ''; use"),
         ],
     )

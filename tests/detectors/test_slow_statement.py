@@ -32,7 +32,7 @@ def digest_of(*calls, slow_ms=100, text="SELECT id FROM orders"):
     tally = Tally(shape_of(text), "postgresql+asyncpg://localhost/shop")
     for elapsed, blocked in calls:
         extra = scopes.Extra(blocked_ns=blocked * MS) if blocked else None
-        digest.add((tally, time.perf_counter_ns(), elapsed * MS, 1, None, None, extra, None))
+        digest.add((tally, time.perf_counter_ns(), elapsed * MS, 1, None, None, extra, None, ()))
     return digest
 
 

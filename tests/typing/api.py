@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from sqlprobe.pytest_plugin import Watcher
+
 
 def attaching(engine: sa.Engine, async_engine: AsyncEngine) -> None:
     probe = sqlprobe.attach(engine)
@@ -97,6 +99,34 @@ async def calling() -> None:
     assert_type(await decorated_async(1), str)
 
 
+async def scaling(watcher: Watcher) -> None:
+    def populate(size: int) -> None: ...
+    async def populate_async(size: int) -> None: ...
+    def action() -> int:
+        return 1
+
+    async def action_async() -> int:
+        return 1
+
+    growths = sqlprobe.assert_constant(populate, action, sizes=(2, 5), slope=1)
+    assert_type(growths, tuple[sqlprobe.Growth, ...])
+    assert_type(await sqlprobe.assert_constant(populate_async, action), tuple[sqlprobe.Growth, ...])
+    assert_type(await sqlprobe.assert_constant(populate, action_async), tuple[sqlprobe.Growth, ...])
+    assert_type(await watcher.assert_constant(populate_async, action_async), tuple[sqlprobe.Growth, ...])
+    assert_type((growths[0].counts, growths[0].grew, growths[0].site), tuple[tuple[int, ...], int, Site | None])
+    with watcher.max_queries(3) as taken, watcher.no_n_plus_one():
+        assert_type(taken, Recording)
+    async with watcher.exactly(2):
+        assert_type(watcher.findings, tuple[Finding, ...])
+
+
+def budgeting() -> Settings:
+    try:
+        return Settings(budgets=sqlprobe.load_budgets("budgets.toml"))
+    except (sqlprobe.BudgetsError, sqlprobe.GrowthError, sqlprobe.CheckError) as error:
+        raise SystemExit(str(error)) from error
+
+
 def reading(report: Report) -> None:
     assert_type(report.findings, tuple[Finding, ...])
     assert_type(report.statements, tuple[StatementStats, ...])
@@ -108,6 +138,17 @@ def reading(report: Report) -> None:
     assert_type(Report.merge(report, report), Report)
     assert_type(report.compare(report), Comparison)
     report.write(Path("report.html"))
+    report.compare(report).write(Path("changes.html"))
+
+
+def timing(report: Report) -> None:
+    assert_type(report.timelines, tuple[sqlprobe.Timeline, ...])
+    for timeline in report.timelines:
+        assert_type((timeline.scope, timeline.kind, timeline.calls, timeline.omitted), tuple[str, str, int, int])
+        assert_type(timeline.steps, tuple[sqlprobe.Step, ...])
+        for step in timeline.steps:
+            assert_type((step.started, step.seconds, step.busy_seconds), tuple[float, float, float])
+            assert_type((step.site, step.relationship), tuple[Site | None, str | None])
 
 
 def finding_out(finding: Finding) -> None:
@@ -143,3 +184,23 @@ def failing(engine: sa.Engine) -> str:
         wrong_use: SqlprobeError = error
         return str(wrong_use)
     return sqlprobe.__version__
+
+
+def silencing(path: Path) -> tuple[sqlprobe.Ignore, ...]:
+    with sqlprobe.ignore("n-plus-one", label="Order.items", reason="two rows at most"):
+        pass
+
+    @sqlprobe.ignore("write-loop", reason="each by itself")
+    def decorated(number: int) -> str:
+        return str(number)
+
+    assert_type(decorated(1), str)
+    try:
+        return sqlprobe.load_ignores(path)
+    except sqlprobe.IgnoreError:
+        return (sqlprobe.Ignore("seq-scan", site="shop/*", reason="small"),)
+
+
+def bounds() -> None:
+    assert_type(sqlprobe.SECONDS_BOUNDS[0], float)
+    assert_type(sqlprobe.CALL_BOUNDS[0], int)

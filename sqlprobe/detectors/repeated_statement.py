@@ -1,0 +1,128 @@
+"""
+# repeated-statement: one query asked again and again, for one row at a time
+
+A loop runs the same SELECT with other parameters each time: `session.get()` for each of a list of identifiers, a count
+per row, a lookup by name, the query of a `lazy="dynamic"` relationship or of `with_parent()` per parent.
+
+```python
+for number in numbers:
+    session.get(Customer, number)          # one statement each
+```
+
+## What is proof
+The line, or the line of yours that called it, is in a loop (the bytecode says so), and ran two times or more
+(`loop_threshold`). Where the loop is further up, five calls of one line on one connection are needed, and ten if each
+had a connection of its own. Lines are known in recordings, and for ORM queries in every scope; of the other statements
+the first call's line is looked up and that of slow ones (`call_sites`), and five calls are needed.
+
+## What is none
+Pages (`OFFSET`, or a condition on the last key with `LIMIT`) whose parameters go on by a page each time, lists cut
+into `IN` chunks of 50 values and more, what `selectinload` and the pages of an INSERT send, statements without a
+table, catalogs, and the same query on two lines.
+
+## What to do
+Ask once for all: `select(Customer).where(Customer.id.in_(numbers))`, a join, a `GROUP BY` for counts, `selectinload`
+for rows that belong to a relationship. Silence what is meant: `sqlprobe.ignore("repeated-statement", reason=...)`.
+
+## Limits
+Five calls in a helper that different lines call, two levels above, are taken for a loop. A keyset walk over texts is
+believed without the check that a whole-number key allows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlprobe import orm
+from sqlprobe.detectors import telling
+from sqlprobe.model import Finding, Fix
+from sqlprobe.scopes import READS
+from sqlprobe.stats import wall
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlprobe.fingerprint import Shape
+    from sqlprobe.scopes import Digest, ShapeCalls
+    from sqlprobe.settings import Settings
+
+RULE: Final = "repeated-statement"
+_CATALOG: Final = ("pg_catalog.", "information_schema.", "sqlite_", "pg_")
+_counts: Final = re.compile(r"^SELECT (?:count|sum|min|max|avg|coalesce)\s*\(", re.IGNORECASE).match
+_belongs: Final = re.compile(r"\? = ", re.IGNORECASE).search
+
+
+def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
+    """One finding for each statement and loop."""
+    for statement in digest.shapes.values():
+        if statement.kind != READS or statement.calls < settings.loop_threshold or is_catalog(statement.shape):
+            continue
+        for loop in telling.loops_of(statement, settings):
+            if loop.distinct < settings.loop_threshold or any(spot.claimed or _is_walk(spot) for spot in loop.spots):
+                continue
+            for spot in loop.spots:
+                spot.claimed = True
+            yield _finding(digest, statement, loop)
+
+
+def is_catalog(shape: Shape) -> bool:
+    """Whether *shape* reads no table of the application's."""
+    return not shape.tables or all(table.lower().startswith(_CATALOG) for table in shape.tables)
+
+
+def _is_walk(spot: Any) -> bool:
+    return spot.walk is not None and spot.walk.proven
+
+
+def _finding(digest: Digest, statement: ShapeCalls, loop: telling.Loop) -> Finding:
+    shape = statement.shape
+    site = loop.place.site() if loop.place else None
+    state = loop.spots[0].state
+    fixes: list[Fix] = []
+    advice = _advice(shape)
+    if state is not None and orm.form_of(state)[0] == "get":
+        mapper = orm.entity_of(state)
+        column = orm.primary_key_of(mapper)
+        if column is not None:
+            name = orm.name_of(mapper)
+            code = f"session.scalars(select({name}).where({name}.{column}.in_(ids))).all()"
+            fixes.append(Fix(kind="rewrite", code=code))
+            advice = f"load them with one query before the loop: {code}"
+    evidence: dict[str, float | int | str] = {
+        "distinct_parameters": loop.distinct,
+        "share_of_scope": round(loop.ns / digest.ns, 4) if digest.ns else 0.0,
+        "statements_in_scope": digest.calls,
+    }
+    connections = len(loop.spots[0].connections)
+    if connections > 1:
+        evidence["connections"] = connections
+    return Finding(
+        rule=RULE,
+        severity=telling.severity(loop.calls),
+        title=f"{telling.what(shape)} ran {loop.calls} times with different parameters{telling.at(site)}",
+        advice=advice,
+        key=telling.key(RULE, shape, digest.name, site),
+        label=" ".join(shape.tables),
+        scope=digest.name,
+        count=loop.calls,
+        seconds=loop.ns / 1e9,
+        fingerprint=shape.fingerprint,
+        engine=statement.engine,
+        site=site,
+        evidence=evidence,
+        fixes=tuple(fixes),
+        first_seen=wall(loop.first_ns),
+        last_seen=wall(loop.last_ns),
+    )
+
+
+def _advice(shape: Shape) -> str:
+    if _counts(shape.text):
+        return "work all of them out with one statement: GROUP BY the column that is compared, for all its values"
+    if _belongs(shape.text):
+        return (
+            "load the rows with their parents: read the relationship with selectinload(), or ask for all parents at "
+            "once with IN"
+        )
+    return "ask for all rows with one statement: IN with all values, or a join with the query that gave them"

@@ -1,0 +1,77 @@
+"""
+# deep-offset: rows are read to be skipped
+
+`OFFSET 45000 LIMIT 50` reads, and mostly sorts, 45,050 rows to return 50. Page 900 costs nine hundred times what page
+1 does, and rows that are added meanwhile shift the pages.
+
+## What is proof
+A LIMIT node that skips at least 1,000 rows and ten times as many as it returns. Plans do not print the offset: it is
+worked out from the costs, as the planner did, and may be off by some rows.
+
+## What to do
+Remember the last row of the page and ask for what comes after it (keyset paging), in the order of a unique index:
+
+```python
+select(Asset).where(tuple_(Asset.name, Asset.id) > (last.name, last.id)).order_by(Asset.name, Asset.id).limit(50)
+```
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from sqlprobe.model import Fix
+from sqlprobe.plans import scans
+from sqlprobe.plans.rules import Smell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlprobe.plans.catalog import Catalog
+    from sqlprobe.plans.plan import Node, Plan
+    from sqlprobe.settings import Settings
+
+RULE: Final = "deep-offset"
+_DEEP: Final = 1_000  # rows: a few milliseconds, and the next page takes more
+_TIMES: Final = 10
+_MAX_KEYS: Final = 3  # columns of a code that is shown
+
+
+def check(plan: Plan, catalog: Catalog, settings: Settings) -> Iterable[Smell]:  # noqa: ARG001 - as every rule's
+    """One smell for each LIMIT."""
+    for node in plan.nodes:
+        if node.kind != "Limit" or not node.children:
+            continue
+        skipped, returned = scans.offset_and_limit(node)
+        if skipped < _DEEP or skipped < _TIMES * returned:
+            continue
+        below = next((each for each in node.walk() if each.is_scan and each.relation), None)
+        relation = catalog.of(below) if below is not None else None
+        label = relation.label if relation is not None else (below.relation if below is not None else "")
+        keys = _sorted_by(node)
+        yield Smell(
+            rule=RULE,
+            nodes=(node, *(each for each in node.walk() if each.kind in {"Sort", "Incremental Sort"})),
+            title=f"about {skipped:,.0f} rows{f' of {label}' if label else ''} are read to be skipped by OFFSET",
+            advice="page by the last row seen instead of by number: WHERE (sort columns) > (those of the last row)",
+            label=label,
+            detail=",".join(keys),
+            evidence={"rows_skipped": round(skipped), "rows_returned": round(returned)},
+            fixes=(Fix(kind="rewrite", code=_code(below.relation if below is not None else "table", keys)),),
+            seconds_share=1.0,
+        )
+
+
+def _sorted_by(limit: Node) -> list[str]:
+    """The columns that the rows below come sorted by, as far as a Sort tells."""
+    sort = next((each for each in limit.walk() if each.kind in {"Sort", "Incremental Sort"}), None)
+    keys = sort.sort_keys() if sort is not None else ()
+    return [key.expression.bare().name for key in keys if key.expression.bare().kind == "column"][:_MAX_KEYS]
+
+
+def _code(table: str, keys: list[str]) -> str:
+    columns = [f"{table}.c.{key}" for key in (keys or ["sort_key"])]
+    if "id" not in keys:
+        columns.append(f"{table}.c.id")
+    last = ", ".join(f"last.{column.rpartition('.')[2]}" for column in columns)
+    return f".where(tuple_({', '.join(columns)}) > tuple_({last})).order_by({', '.join(columns)}).limit(size)"

@@ -1,0 +1,314 @@
+"""
+Runs a program of the corpus, reads what sqlprobe says of it, pastes the fix into its source, and runs it again.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import itertools
+import re
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import corpus_models
+import jinja2
+import pydantic
+import sqlalchemy as sa
+from sqlalchemy import orm
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session
+
+import sqlprobe
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from corpus_programs import Expected, Program
+
+ROUNDS = 3  # fixes pasted one after the other: first what makes objects stale, then what loads them ahead
+_numbers = itertools.count()
+
+
+@dataclass
+class Outcome:
+    """One run: what it returned, how many statements, and the findings without those that time alone makes."""
+
+    result: Any
+    calls: int
+    findings: list[sqlprobe.Finding]
+
+
+class Place:
+    """A database that programs run on, sync and async, as new as it was for each that writes."""
+
+    def __init__(self, folder: Path, url: sa.URL, asynchronous_url: sa.URL, restore: Any) -> None:
+        self.folder = folder
+        self.url = url
+        self.asynchronous_url = asynchronous_url
+        self.restore = restore
+        self.engine = sa.create_engine(url)
+        self.faulty: list[str] = []
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def run(
+        self,
+        program: Program,
+        source: str,
+        n: int,
+        *,
+        asynchronous: bool = False,
+        options: dict[str, Any] | None = None,
+    ) -> Outcome:
+        """Run *source* in a scope; *options* are those of its sessions."""
+        path = self.folder / f"{program.name.replace('-', '_')}_{next(_numbers)}.py"
+        path.write_text(source, encoding="utf-8")
+        kept: list[Any] = []
+
+        def keep(value: Any) -> Any:
+            kept.append(value)
+            return value
+
+        namespace: dict[str, Any] = {
+            **vars(orm), **vars(sa), **vars(corpus_models), "sa": sa, "n": n, "kept": keep, "sqlprobe": sqlprobe,
+            "jinja2": jinja2, "pydantic": pydantic, "asyncio": asyncio, "__name__": path.stem,
+        }  # fmt: skip
+        options = options or {}
+        try:
+            if asynchronous:
+                return asyncio.run(self._run_async(source, path, namespace, options, native=program.asynchronous))
+            namespace["new_session"] = lambda: Session(self.engine, **options)
+            exec(compile(source, str(path), "exec"), namespace)
+            with sqlprobe.record() as recording, sqlprobe.scope("work"), Session(self.engine, **options) as session:
+                result = namespace["run"](session)
+            return _outcome(result, recording)
+        finally:
+            kept.clear()
+            if program.writes:
+                self.restore(self.engine)
+
+    async def _run_async(
+        self, source: str, path: Path, namespace: dict[str, Any], options: dict[str, Any], *, native: bool
+    ) -> Outcome:
+        engine = create_async_engine(self.asynchronous_url)
+        namespace["new_session"] = lambda: Session(engine.sync_engine, **options)
+        namespace["new_async_session"] = lambda: AsyncSession(engine, **options)
+        exec(compile(source, str(path), "exec"), namespace)
+        try:
+            async with AsyncSession(engine, **options) as session:
+                with sqlprobe.record() as recording, sqlprobe.scope("work"):
+                    if native:
+                        result = await namespace["run"](session)
+                    else:
+                        result = await session.run_sync(namespace["run"])
+        finally:
+            await engine.dispose()
+        return _outcome(result, recording)
+
+
+def _outcome(result: Any, recording: sqlprobe.Recording) -> Outcome:
+    report = recording.report()
+    assert not report.faults, report.faults
+    return Outcome(result, recording.calls, [f for f in report.findings if f.rule != "slow-statement"])
+
+
+def sqlite_place(folder: Path) -> Place:
+    """SQLite, filled once and copied back after each program that writes."""
+    kept, used = folder / "kept.sqlite", folder / "used.sqlite"
+    engine = sa.create_engine(f"sqlite:///{kept}")
+    with engine.begin() as connection:
+        corpus_models.fill(connection)
+    engine.dispose()
+    shutil.copy(kept, used)
+
+    def restore(engine: sa.Engine) -> None:
+        engine.dispose()
+        shutil.copy(kept, used)
+
+    return Place(folder, sa.make_url(f"sqlite:///{used}"), sa.make_url(f"sqlite+aiosqlite:///{used}"), restore)
+
+
+def postgresql_place(folder: Path, url_for: Any) -> Place:
+    """PostgreSQL, whose rows are kept in a second schema."""
+    place = Place(folder, url_for("psycopg"), url_for("asyncpg"), None)
+    names = [f'"{table.name}"' for table in corpus_models.Base.metadata.sorted_tables]
+    with place.engine.connect() as connection:
+        corpus_models.fill(connection)
+        connection.execute(sa.text("CREATE SCHEMA kept"))
+        for name in names:
+            connection.execute(sa.text(f"CREATE TABLE kept.{name} AS TABLE public.{name}"))
+        connection.execute(sa.text("ANALYZE"))
+        connection.commit()
+
+    def restore(engine: sa.Engine) -> None:
+        with engine.begin() as connection:
+            connection.execute(sa.text(f"TRUNCATE {', '.join(names)} CASCADE"))
+            for name in names:
+                connection.execute(sa.text(f"INSERT INTO public.{name} TABLE kept.{name}"))
+
+    place.restore = restore
+    return place
+
+
+# --- what was expected, and what was said -----------------------------------------------------------------------------
+
+
+def line_of(source: str, marker: str | None) -> int | None:
+    if marker is None:
+        return None
+    (number,) = [number for number, line in enumerate(source.splitlines(), 1) if line.endswith(f"# {marker}")]
+    return number
+
+
+def told(finding: sqlprobe.Finding) -> tuple[Any, ...]:
+    origin = finding.origin.line if finding.origin else None
+    return finding.rule, finding.label, finding.count, finding.site.line if finding.site else None, origin
+
+
+def wanted(expected: Expected, source: str, n: int) -> tuple[Any, ...]:
+    count = eval(expected.count, {"n": n})
+    return expected.rule, expected.label, count, line_of(source, expected.site), line_of(source, expected.origin)
+
+
+def fits(want: tuple[Any, ...], got: tuple[Any, ...]) -> bool:
+    """Rule, label, site and origin; counts may differ by the statement that began it or ended it."""
+    return (*want[:2], *want[3:]) == (*got[:2], *got[3:]) and abs(want[2] - got[2]) <= max(1, want[2] // 10)
+
+
+# --- pasting ------------------------------------------------------------------------------------------------------------
+
+
+class PasteError(Exception):
+    """The program has no place for that code."""
+
+
+def paste(source: str, finding: sqlprobe.Finding, options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """*source* and session *options* with the first fix of *finding* in them: its code as it stands."""
+    code = finding.fixes[0].code
+    if finding.fixes[0].kind == "setting":
+        given = ast.parse(f"f({code})", mode="eval").body.keywords
+        return source, {**options, **{word.arg: ast.literal_eval(word.value) for word in given}}
+    if finding.fixes[0].kind == "rewrite":
+        return _before_loop(source, finding.site.line, code), options
+    where = finding.origin or finding.site
+    return _into_query(source, where.line, code, at_end=finding.rule == "row-explosion"), options
+
+
+def _before_loop(source: str, line: int, code: str) -> str:
+    """*code* in front of the loop around *line*, or of the statement: its `ids` are those the program asks for."""
+    ast.parse(code)
+    lines = source.splitlines()
+    tree = ast.parse(source)
+    function = next(
+        node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == "run"
+    )
+    first = function.body[0]
+    indent = " " * first.col_offset
+    lines[first.lineno - 1 : first.lineno - 1] = [f"{indent}ids = range(1, n + 1)", f"{indent}loaded = {code}"]
+    return "\n".join(lines) + "\n"
+
+
+def _into_query(source: str, line: int, code: str, *, at_end: bool) -> str:
+    """*source* with the query on *line* replaced by *code*, and what followed the query's head after it."""
+    fix = ast.parse(code, mode="eval").body
+    head, _ = _head(fix)
+    bare = head is None  # only the options
+    tree = ast.parse(source)
+    found = None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and node.lineno <= line <= node.end_lineno:
+            own, _ = _head(node)
+            if own is node and (bare or _same(own, head)):
+                found = node if found is None or node.col_offset < found.col_offset else found
+    if found is None:
+        raise PasteError(f"{code!r} is no query of line {line}:\n{source}")
+    lines = source.splitlines(keepends=True)
+    if bare:
+        # What stands there already is replaced: two options for one attribute would be in conflict.
+        text, replaced = lines[line - 1], False
+        for each in fix.elts if isinstance(fix, ast.Tuple) else [fix]:
+            attribute = re.escape(ast.unparse(each.args[0]))
+            text, times = re.subn(rf"\b\w+\({attribute}\)", ast.unparse(each), text)
+            replaced = replaced or times > 0
+        if replaced:
+            lines[line - 1] = text
+            return "".join(lines)
+    if isinstance(head, ast.Call) and ast.unparse(head.func).endswith(".get"):
+        text = lines[found.end_lineno - 1]
+        words = ", ".join(f"{word.arg}={ast.unparse(word.value)}" for word in fix.keywords)
+        at = found.end_col_offset - 1
+        lines[found.end_lineno - 1] = f"{text[:at]}, {words}{text[at:]}"
+        return "".join(lines)
+    node, end = found, found
+    if at_end:
+        parents = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
+        while (
+            isinstance(step := parents.get(end), ast.Attribute)
+            and step.attr not in {"all", "one", "first", "unique", "scalars"}
+            and isinstance(parents.get(step), ast.Call)
+        ):
+            end = parents[step]
+    text = lines[end.end_lineno - 1]
+    suffix = f".options({code})" if bare else code[len(ast.get_source_segment(code, head)) :]
+    at = end.end_col_offset
+    lines[end.end_lineno - 1] = f"{text[:at]}{suffix}{text[at:]}"
+    del node
+    return "".join(lines)
+
+
+def _head(node: ast.expr) -> tuple[ast.Call | None, str]:
+    """The call that a chain of calls begins with: `select(...)`, `session.query(...)`, `session.get(...)`."""
+    while isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        if name == "select" or name.endswith(("session.query", "session.get", "session.get_one")):
+            return node, name
+        if not isinstance(node.func, ast.Attribute):
+            return None, ""
+        node = node.func.value
+    return None, ""
+
+
+def _same(own: ast.Call, head: ast.Call) -> bool:
+    """Whether both ask for the same, in the same form."""
+    mine, theirs = ast.unparse(own.func), ast.unparse(head.func)
+    if mine != theirs:
+        return False
+    if theirs.endswith(".get"):
+        return ast.unparse(own.args[0]) == ast.unparse(head.args[0])
+    return [ast.unparse(arg) for arg in own.args] == [ast.unparse(arg) for arg in head.args]
+
+
+def mend(place: Place, program: Program, expected: Expected, n: int, before: Outcome, *, asynchronous: bool) -> str:
+    """Paste the first fix of the finding, up to ROUNDS times; what is wrong then, empty if it is gone."""
+    source, options, calls = program.source, {}, before.calls
+    outcome = before
+    for _ in range(ROUNDS):
+        finding = next((f for f in outcome.findings if (f.rule, f.label) == (expected.rule, expected.label)), None)
+        if finding is None:
+            break
+        if not finding.fixes:
+            return f"no fix: {finding.title}"
+        try:
+            source, options = paste(source, finding, options)
+            outcome = place.run(program, source, n, asynchronous=asynchronous, options=options)
+        except (PasteError, SyntaxError, sa.exc.SQLAlchemyError) as error:
+            return f"{finding.fixes[0].code}: {type(error).__name__}: {error}"
+    if any((f.rule, f.label) == (expected.rule, expected.label) for f in outcome.findings):
+        return f"still there after {source}"
+    if outcome.result != before.result:
+        return f"another result: {outcome.result!r} instead of {before.result!r}"
+    if outcome.calls >= calls and n > 2 and expected.rule != "row-explosion":
+        return f"{outcome.calls} statements instead of {calls}"
+    return ""
+
+
+@contextlib.contextmanager
+def closing(place: Place):
+    try:
+        yield place
+    finally:
+        place.close()

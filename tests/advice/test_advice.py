@@ -1,0 +1,268 @@
+"""Advice, from the plan of a real statement to an index that is really used, by way of a lab without a row in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from sqlprobe import cli
+from sqlprobe.advice import prove
+from sqlprobe.advice.lab import open_lab
+from sqlprobe.advice.snapshot import Snapshot, SnapshotError
+from sqlprobe.plans.sampling import Sample
+from sqlprobe.report import Report
+
+# What is asked, and the index that is advised: built for real below, where it must be used and halve the cost.
+WANTED = {
+    "SELECT * FROM t WHERE tenant = 5 ORDER BY created_at DESC LIMIT 20": "ON public.t (tenant, created_at)",
+    "SELECT * FROM t WHERE x = 5": "ON public.t (x)",
+    "SELECT * FROM t WHERE x BETWEEN 10 AND 20": "ON public.t (x)",
+    "SELECT * FROM t WHERE status IN ('hold', 'open') AND tenant = 7": "ON public.t (tenant, status)",
+    "SELECT * FROM t WHERE doc ->> 'k' = 'v12'": "ON public.t ((doc ->> 'k'::text))",
+    "SELECT * FROM t WHERE doc['k'] = '\"v12\"'": "ON public.t ((doc['k'::text]))",
+    """SELECT * FROM t WHERE doc @> '{"k": "v12"}'""": "ON public.t USING gin (doc jsonb_path_ops)",
+    "SELECT * FROM t WHERE email ILIKE '%user1234%'": "ON public.t USING gin (email gin_trgm_ops)",
+    "SELECT * FROM t WHERE email LIKE 'user1234%'": "ON public.t (email text_pattern_ops)",
+    "SELECT * FROM t WHERE lower(email) = 'user5@example.org'": "ON public.t ((lower(email)))",
+    "SELECT * FROM t WHERE tags @> array[555]": "ON public.t USING gin (tags)",
+    "SELECT * FROM t WHERE uid = '00000000-0000-0000-0000-000000000000'": "ON public.t (uid)",
+    "SELECT * FROM child WHERE t_id = 77": "ON public.child (t_id)",
+    "SELECT * FROM v ORDER BY e <=> (SELECT e FROM v WHERE id = 1) LIMIT 5": (
+        "ON public.v USING hnsw (e vector_cosine_ops)"
+    ),
+}
+# What no index helps with, or not enough: `field` of the predicate, or the share of rows that it keeps.
+WITHHELD = (
+    "SELECT * FROM t WHERE x <> 5",
+    "SELECT * FROM t WHERE status = 'open'",
+    "SELECT * FROM t WHERE tenant > 3",
+    "SELECT * FROM t WHERE id = 7",
+    "SELECT * FROM t WHERE date(created_at) = '2025-01-07'",
+    "SELECT * FROM t WHERE 555 = ANY (tags)",
+    "SELECT * FROM t WHERE x::numeric = 5.0",
+    "SELECT * FROM t WHERE email ILIKE '%r1%'",
+    "SELECT * FROM t WHERE x + 1 = 6",
+    "SELECT * FROM small WHERE name = 'n5'",
+    "SELECT count(*) FROM t",
+    "SELECT * FROM t ORDER BY created_at",
+    "SELECT * FROM v ORDER BY 1 - (e <=> (SELECT e FROM v WHERE id = 1)) DESC LIMIT 5",
+)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("statement", WANTED)
+def test_advises_the_index_that_is_used_when_it_is_built(world, statement):
+    case = world.case(statement)
+    (advice,) = world.outcome(case).advice[:1]
+    world.psql(f"CREATE INDEX really {advice.candidate.target}; ANALYZE {advice.candidate.table}")
+    try:
+        built = world.case(statement).plan
+        pages = int(world.psql("SELECT pg_relation_size('really') / 8192"))
+    finally:
+        world.psql(f"DROP INDEX really; ANALYZE {advice.candidate.table}")
+
+    assert (WANTED[statement], True) == (advice.candidate.target, any(node.index == "really" for node in built.nodes))
+    assert built.root.total_cost * 2 <= case.plan.root.total_cost
+    assert pages / 5 <= advice.bytes / 8192 <= pages * 5
+
+
+def test_statements_get_their_index_and_no_other(world):
+    some = list(WANTED)[:5]
+
+    assert [[WANTED[each]] for each in some] == [world.advice(each) for each in some]
+    assert () == world.outcome(*WITHHELD).advice
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("statement", WITHHELD)
+def test_withholds_what_would_not_help(world, statement):
+    assert [] == world.advice(statement)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("statement", [*WANTED, *WITHHELD])
+def test_lab_plans_as_the_server_does(world, statement):
+    case = world.case(statement)
+    (trial,) = world.lab.try_out(prove._sample(world.lab, case), [[]], prove._settings(world.lab, case))
+
+    assert (case.plan.shape, True) == (
+        trial.plan.shape,
+        0.95 < trial.cost / case.plan.root.total_cost < 1.05,
+    )
+
+
+def test_one_index_serves_several_statements(world):
+    found = world.outcome(
+        "SELECT * FROM t WHERE x = 5", "SELECT * FROM t WHERE x = 7 AND status = 'open'", "SELECT * FROM t WHERE x = 9"
+    ).advice
+
+    assert [("ON public.t (x)", 3)] == [(each.candidate.target, len(each.served)) for each in found]
+
+
+def test_bound_values_are_in_no_candidate(world):
+    statement = "SELECT * FROM t WHERE x + %(a)s = %(b)s AND email || %(c)s = %(d)s AND left(email, %(a)s) = %(d)s"
+    case = world.case(statement, {"a": 4711, "b": 4712, "c": "canary", "d": "canary2"})
+
+    assert [] == [each.target for each in world.candidates(case) if "canary" in each.target or "471" in each.target]
+
+
+def test_no_candidate_where_an_index_is_there(world):
+    world.psql("CREATE INDEX there ON t (x, status)")
+    try:
+        targets = [each.target for each in world.candidates(world.case("SELECT * FROM t WHERE x > 0 AND x < 3000"))]
+    finally:
+        world.psql("DROP INDEX there")
+
+    assert "ON public.t (x)" not in targets
+
+
+def test_row_security_is_in_the_lab(world):
+    """As the owner, the index on an expression is used; as the application's role only the policy's column helps."""
+    before = (("SET LOCAL ROLE advice_app", None), ("SET LOCAL app.tenant = '7'", None))
+    case = world.case("SELECT * FROM secret WHERE lower(email) = 'user7@example.org'", before=before, role="advice_app")
+
+    assert ["ON public.secret (tenant)"] == world.advice(case)
+
+
+def test_statement_that_the_lab_cannot_plan_is_not_verified(world):
+    world.psql("CREATE TABLE late AS SELECT g AS a FROM generate_series(1, 50000) g; ANALYZE late")
+    try:
+        outcome = world.outcome("SELECT * FROM late WHERE a = 5")
+    finally:
+        world.psql("DROP TABLE late")
+
+    assert () == outcome.advice
+
+
+def test_server_is_left_as_it_was(world):
+    """Nothing is created, written or locked where the statements come from."""
+    look = """SELECT md5(string_agg(c::text, ',' ORDER BY c.oid)) FROM pg_class c;
+        SELECT count(*) FROM pg_index; SELECT pg_current_wal_insert_lsn(); SELECT count(*) FROM pg_stat_activity"""
+    some = list(WANTED)[5:9]
+    world.advice(*some)  # the first to read a page may tidy it up
+    before = world.psql(look)
+    world.advice(*some)
+
+    assert before == world.psql(look)
+
+
+def test_finding_is_complete(world):
+    statement = "SELECT * FROM t WHERE tenant = 5 ORDER BY created_at DESC LIMIT 20"
+    (finding,) = prove.findings(world.outcome(statement))
+    (fix,) = finding.fixes
+
+    assert ("missing-index", "t", "create-index") == (finding.rule, finding.label, fix.kind)
+    assert "CREATE INDEX CONCURRENTLY ix_t_tenant_created_at ON public.t (tenant, created_at)" == fix.code
+    assert "Index('ix_t_tenant_created_at', 'tenant', 'created_at')" == fix.sqlalchemy
+    assert "op.create_index('ix_t_tenant_created_at', 't', ['tenant', 'created_at']" in fix.alembic
+    assert fix.verified.method.startswith("lab, PostgreSQL 18.")
+    assert fix.verified.cost_after * 2 < fix.verified.cost_before
+    assert "ix_t_tenant_created_at" in fix.verified.plan_after
+    assert "sqlprobe_candidate" not in finding.evidence.get("plan", "") + fix.verified.plan_after
+
+
+def test_without_a_lab_it_says_so(world):
+    (finding,) = prove.unverified([world.case("SELECT * FROM t WHERE x = 5")])
+
+    assert (None, "not verified; install sqlprobe[lab]") == (finding.fixes[0].verified, finding.evidence["verified"])
+
+
+def test_skip_scan_of_a_newer_lab_is_not_called_verified(world):
+    case = world.case("SELECT * FROM t WHERE x = 5")
+    (wide,) = (
+        each
+        for each in world.candidates(world.case("SELECT * FROM t WHERE status = 'open' AND x = 5"))
+        if each.columns == ("status", "x")
+    )
+    world.lab.add([wide])
+    (trial,) = world.lab.try_out(case.sample, [[wide]])
+
+    assert (True, True) == (bool(trial.used), prove._skips(trial.plan, wide, world.lab.name_of(wide)))
+
+
+def test_application_with_another_driver_is_advised(world, module_postgresql_url):
+    """A lab of its own, reached through asyncpg: parameters are written for the application's driver."""
+    engine = create_async_engine(module_postgresql_url("asyncpg")).sync_engine
+    case = world.case("SELECT * FROM t WHERE x = 5")
+    case = dataclasses.replace(case, sample=Sample("SELECT * FROM t WHERE x = $1::int", (5,)))
+    (finding,) = prove.advise(engine, [case])
+
+    assert ("missing-index", "t", True) == (finding.rule, finding.label, finding.fixes[0].verified is not None)
+
+
+def test_explain_advises_with_a_snapshot(module_postgresql_url, world, tmp_path, capsys):
+    world.snapshot.write(tmp_path / "prod.json")
+    url = module_postgresql_url().render_as_string(hide_password=False)
+    out = tmp_path / "report.json"
+    statement = "SELECT * FROM t WHERE tenant = 5 ORDER BY created_at DESC LIMIT 20"
+    cli.main(["explain", "--url", url, "--stats", str(tmp_path / "prod.json"), "-o", str(out), statement])
+
+    assert "CREATE INDEX CONCURRENTLY ix_t_tenant_created_at" in capsys.readouterr().out
+    assert "missing-index" in {finding.rule for finding in Report.read(out).findings}
+
+
+def test_command_writes_a_snapshot(module_postgresql_url, world, tmp_path, capsys):
+    file = tmp_path / "prod.json.gz"
+    url = module_postgresql_url().render_as_string(hide_password=False)
+    status = cli.main(["snapshot", "--url", url, "-o", str(file), "--drop-values", "*.email"])
+
+    assert (0, True) == (status, "@example.org" not in Snapshot.load(file).to_json())
+    assert "5 tables" in capsys.readouterr().err
+
+
+def test_snapshot_survives_the_file(world, tmp_path):
+    for name in ("prod.json", "prod.json.gz"):
+        world.snapshot.write(tmp_path / name)
+
+        assert world.snapshot == Snapshot.load(tmp_path / name)
+        assert 0o600 == stat.S_IMODE((tmp_path / name).stat().st_mode)
+
+
+def test_snapshot_without_values_holds_none(world):
+    text = world.snapshot.private(drop_values=["t.*"]).to_json()
+
+    assert ("@example.org" in world.snapshot.private(leave_out=["secret.*"]).to_json(), True) == (
+        True,
+        "failed" not in text,
+    )
+    assert "user" not in "".join(
+        str(each) for each in world.snapshot.private(drop_values=["*.email"]).statistics if each.column == "email"
+    )
+
+
+def test_snapshot_says_which_pattern_fits_nothing(world):
+    with pytest.raises(SnapshotError, match="no column of the 5 tables fits"):
+        world.snapshot.private(leave_out=["orders.email"])
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "sqlprobe-snapshot/1"}'])
+def test_damaged_snapshot_is_refused(tmp_path, text):
+    (tmp_path / "bad.json").write_text(text)
+
+    with pytest.raises(SnapshotError, match=r"bad\.json: a snapshot was expected"):
+        Snapshot.load(tmp_path / "bad.json")
+
+
+@pytest.mark.exhaustive
+def test_table_of_gigabytes_is_planned_and_takes_no_disk(world):
+    """Its file is cut and extended over several segments of 1 GB, with candidates added in two rounds."""
+    grown = tuple(
+        dataclasses.replace(each, pages=300_000, known_pages=300_000, known_rows=9e6) if each.name == "t" else each
+        for each in world.snapshot.tables
+    )
+    statements = ("SELECT * FROM t WHERE x = 5", "SELECT * FROM t WHERE uid = '00000000-0000-0000-0000-000000000000'")
+    with open_lab(dataclasses.replace(world.snapshot, tables=grown)) as lab:
+        costs = []
+        for statement in statements:
+            case = world.case(statement)
+            (candidate,) = world.candidates(case)
+            lab.add([candidate])
+            before, after = lab.try_out(case.sample, [[], [candidate]])
+            costs.append((before.cost > 300_000, after.cost < 30_000, bool(after.used)))
+        disk = sum(file.stat().st_blocks * 512 for file in lab._server.data.rglob("*") if file.is_file())
+
+    assert [(True, True, True)] * 2 == costs
+    assert disk < 100_000_000

@@ -1,0 +1,219 @@
+"""The dashboard by the rules of Grafana's own linter, and that it is what its generator writes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sqlprobe import cli, grafana
+from sqlprobe_exporters.metrics import BY_NAME, METRICS
+
+pytestmark = pytest.mark.once
+
+FILES = grafana.files()
+DASHBOARD = json.loads(FILES["dashboards/sqlprobe.json"])
+PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+TARGETS = [
+    pytest.param(panel, target, id=f"{panel['title']}-{target['refId']}")
+    for panel in PANELS
+    for target in panel["targets"]
+]
+RULES = [rule for group in yaml.safe_load(FILES["prometheus/sqlprobe.rules.yml"])["groups"] for rule in group["rules"]]
+SELECTOR = re.compile(r"(sqlprobe_\w+)(?:\{([^}]*)\})?")
+KNOWN = {name: metric for metric in METRICS for name in metric.samples}
+
+
+def variables():
+    return {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+
+
+@pytest.mark.tree
+def test_committed_dashboard_is_what_the_generator_writes():
+    generator = Path(__file__).parents[2] / "grafana" / "generate.py"
+
+    assert 0 == subprocess.run([sys.executable, generator, "--check"], check=False).returncode, (
+        "run python grafana/generate.py"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Prefer using dashboardv2")
+def test_the_sdk_reads_what_it_wrote():
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    again = json.loads(JSONEncoder().encode(Dashboard.from_json(DASHBOARD)))
+
+    assert DASHBOARD == again
+
+
+def test_dashboard_is_read_only_and_has_a_fixed_address():
+    assert (False, "sqlprobe", None) == (DASHBOARD["editable"], DASHBOARD["uid"], DASHBOARD.get("id"))
+
+
+def test_data_source_is_a_variable():
+    assert ("datasource", "prometheus") == (variables()["datasource"]["type"], variables()["datasource"]["query"])
+
+
+@pytest.mark.parametrize("name", ["job", "instance", "engine", "route", "fingerprint"])
+def test_filters_take_several_values_and_all(name):
+    variable = variables()[name]
+
+    assert (True, True, ".+", 2, "${datasource}") == (
+        variable["multi"],
+        variable["includeAll"],
+        variable["allValue"],
+        variable["refresh"],
+        variable["datasource"]["uid"],
+    )
+
+
+def test_panels_stand_in_their_order_without_a_hole():
+    titles = [panel["title"] for panel in PANELS]
+    cells = [
+        (panel["gridPos"]["x"] + x, panel["gridPos"]["y"] + y)
+        for panel in DASHBOARD["panels"]
+        for x in range(panel["gridPos"]["w"])
+        for y in range(panel["gridPos"]["h"])
+    ]
+    height = max(y for _, y in cells) + 1
+
+    assert 20 == len(titles)
+    assert len(titles) == len(set(titles))
+    assert ("Database time", "sqlprobe itself") == (titles[0], titles[-1])
+    assert sorted({(x, y) for x in range(24) for y in range(height)}) == sorted(cells)
+    assert len(DASHBOARD["panels"]) == len({panel["id"] for panel in DASHBOARD["panels"]})
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_panel_has_unit_title_description_and_data_source(panel):
+    assert panel["title"]
+    assert panel["description"].endswith(".")
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert "${datasource}" == panel["datasource"]["uid"]
+
+
+@pytest.mark.parametrize(("panel", "target"), TARGETS)
+def test_target_follows_the_linters_rules(panel, target):
+    expr = target["expr"]
+
+    assert "${datasource}" == target["datasource"]["uid"]
+    for name, labels in SELECTOR.findall(expr):
+        assert name in KNOWN, f"{name} is no metric"
+        assert 'job=~"$job"' in labels
+        assert 'instance=~"$instance"' in labels
+        used = set(re.findall(r"(\w+)=", labels)) - {"job", "instance"}
+        assert used <= {*KNOWN[name].labels, "le"}, f"{name} has no such label"
+        if (
+            "engine" in KNOWN[name].labels
+            and 'fingerprint="other"' not in labels
+            and panel["title"] != "sqlprobe itself"
+        ):
+            assert "engine" in used
+    intervals = set(re.findall(r"\[([^\]]+)\]", expr))
+    assert intervals <= ({"$__range"} if panel["type"] == "table" else {"$__rate_interval"})
+    for name in {name for name, _ in SELECTOR.findall(expr)}:
+        if name != KNOWN[name].name or KNOWN[name].kind != "gauge":  # a counter, or a part of a histogram
+            for match in re.finditer(rf"{name}\b", expr):
+                assert expr[: match.start()].endswith(("rate(", "increase(")), f"{name} is a counter"
+        else:
+            assert f"rate({name}" not in expr
+
+
+def test_every_metric_is_shown_or_says_why_not():
+    text = json.dumps(DASHBOARD) + FILES["prometheus/sqlprobe.rules.yml"]
+    # By route and statement, for questions of one's own; plan changes and what is tracked are for those who debug.
+    beside = {"sqlprobe_request_statements", "sqlprobe_plan_changes", "sqlprobe_statements_tracked",
+              "sqlprobe_pool_connections_overflow"}  # fmt: skip
+
+    assert beside == {metric.name for metric in METRICS if metric.name not in text}
+
+
+def test_legends_name_labels_that_the_query_keeps():
+    for panel in PANELS:
+        for target in panel["targets"]:
+            kept = re.findall(r"(?:by|group_left) \(([^)]*)\)", target["expr"])
+            labels = {label.strip() for group in kept for label in group.split(",")}
+            for name in re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat") or ""):
+                assert name in labels, panel["title"]
+
+
+def test_rules_use_metrics_and_labels_that_are_there():
+    recorded = {rule["record"] for rule in RULES if "record" in rule}
+    for rule in RULES:
+        for name in re.findall(r"\b(?:job\w*:)?sqlprobe_\w+(?::\w+)?", rule["expr"]):
+            assert name in KNOWN or name in recorded or name in BY_NAME, name
+        assert "record" in rule or {"summary", "description"} == rule["annotations"].keys()
+
+
+def test_the_alerts_are_the_eight():
+    assert [
+        "SqlprobePoolTimeouts",
+        "SqlprobePoolSaturated",
+        "SqlprobeConnectionHoldLong",
+        "SqlprobeNPlusOne",
+        "SqlprobeStatementRegressed",
+        "SqlprobeErrorRatioHigh",
+        "SqlprobeDeadlocksOrSerializationFailures",
+        "SqlprobeOverheadHigh",
+    ] == [rule["alert"] for rule in RULES if "alert" in rule]
+
+
+@pytest.fixture
+def exported(tmp_path, capsys):
+    assert 0 == cli.main(["grafana", "export", str(tmp_path / "out")])
+    capsys.readouterr()
+    return tmp_path / "out"
+
+
+@pytest.mark.requires_debian("prometheus", "promtool")
+@pytest.mark.parametrize(
+    "command", [["check", "rules", "sqlprobe.rules.yml"], ["test", "rules", "sqlprobe.rules.test.yml"],
+                ["check", "config", "prometheus.yml"]], ids=" ".join,
+)  # fmt: skip
+def test_promtool_is_content(exported, command):
+    done = subprocess.run(
+        ["promtool", *command], cwd=exported / "prometheus", check=False, capture_output=True, text=True
+    )
+
+    assert 0 == done.returncode, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_test():
+    tests = yaml.safe_load(FILES["prometheus/sqlprobe.rules.test.yml"])["tests"]
+    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
+
+    assert {rule["alert"] for rule in RULES if "alert" in rule} == fired
+
+
+def test_export_writes_what_compose_mounts(exported):
+    compose = yaml.safe_load((exported / "compose.yaml").read_text())
+    mounted = {
+        volume.split(":")[0] for service in compose["services"].values() for volume in service.get("volumes", ())
+    }
+
+    assert {"demo", "prometheus", "tempo", "grafana"} == set(compose["services"])
+    assert all((exported / path).is_dir() for path in mounted)
+    assert (exported / compose["services"]["demo"]["build"] / "Dockerfile").is_file()
+
+
+def test_export_replaces_nothing_that_differs(exported, capsys):
+    (exported / "compose.yaml").write_text("mine")
+
+    assert 2 == cli.main(["grafana", "export", str(exported)])
+    assert "compose.yaml is there and differs; nothing was written" in capsys.readouterr().err
+    assert "mine" == (exported / "compose.yaml").read_text()
+    assert 0 == cli.main(["grafana", "export", "--force", str(exported)])
+    assert "mine" != (exported / "compose.yaml").read_text()
+
+
+def test_export_into_a_file_is_refused(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+
+    assert 2 == cli.main(["grafana", "export", str(tmp_path / "file")])
+    assert "cannot be written" in capsys.readouterr().err

@@ -1,0 +1,207 @@
+"""
+A real Prometheus scrapes real processes, one of them of several workers, and evaluates what the dashboard and the rules
+ask.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sqlprobe import grafana
+
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.requires_debian("prometheus", "prometheus", "promtool"),
+]
+
+FILES = grafana.files()
+DASHBOARD = json.loads(FILES["dashboards/sqlprobe.json"])
+PATIENCE = 90.0  # seconds until every expression has data; it takes about ten
+SERVED = Path(__file__).with_name("served.py")
+# A statement that got slower needs yesterday's data; the others' times are minutes. promtool tries them.
+SILENT = {"SqlprobeConnectionHoldLong", "SqlprobeStatementRegressed", "SqlprobeDeadlocksOrSerializationFailures",
+          "SqlprobeOverheadHigh"}  # fmt: skip
+
+
+@contextmanager
+def running(command, **options):
+    """A process, and the address that it says it listens at."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+    said, found, told = [], [], threading.Event()
+
+    def listen():
+        for line in process.stderr:
+            said.append(line)
+            match = re.search(r"(?:Listening at: http://|address=|Listening on.*address=)(127\.0\.0\.1:[1-9]\d*)", line)
+            if match and match[1] not in found:
+                found.append(match[1])
+                told.set()
+        told.set()
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    try:
+        told.wait(30)
+        assert found, "".join(said)
+        yield found[0]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        process.kill()
+        process.wait()
+        listener.join()
+        process.stderr.close()
+
+
+class Prometheus:
+    def __init__(self, address):
+        self.address = address
+
+    def ask(self, path, **parameters):
+        url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters, doseq=True)}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return json.load(answer)["data"]
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"{parameters}: {error.read().decode()}")
+
+    def values(self, expr, *, instant):
+        now = time.time()
+        if instant:
+            return [float(each["value"][1]) for each in self.ask("query", query=expr, time=now)["result"]]
+        found = self.ask("query_range", query=expr, start=now - 10, end=now, step=1)["result"]
+        return [float(value) for series in found for _, value in series["values"]]
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prometheus")
+    files = folder / "multiproc"
+    files.mkdir()
+    here = {**os.environ, "SERVED_FOLDER": str(folder), "PYTHONPATH": str(SERVED.parent)}
+    workers = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:0", "served:application"]
+    several = {**here, "PROMETHEUS_MULTIPROC_DIR": str(files)}
+    with running([sys.executable, SERVED], env=here) as one, running(workers, env=several) as many:
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": ["sqlprobe.rules.yml"],
+            "scrape_configs": [
+                {"job_name": "shop", "static_configs": [{"targets": [one]}]},
+                {"job_name": "workers", "static_configs": [{"targets": [many]}]},
+            ],
+        }
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        (folder / "sqlprobe.rules.yml").write_text(FILES["prometheus/sqlprobe.rules.yml"])
+        command = [
+            "prometheus",
+            f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/data",
+            "--web.listen-address=127.0.0.1:0",
+            "--enable-feature=exemplar-storage",
+        ]
+        with running(command) as address:
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                with suppress(OSError), urllib.request.urlopen(f"http://{address}/-/ready", timeout=10):
+                    break
+                assert time.monotonic() < deadline, "Prometheus does not start"
+                time.sleep(0.1)
+            yield Prometheus(address)
+
+
+def substituted(expr):
+    for name, value in (("$__rate_interval", "10s"), ("$__range", "30s")):
+        expr = expr.replace(name, value)
+    return re.sub(r"\$(job|instance|engine|route|fingerprint)", ".+", expr)
+
+
+@pytest.mark.exhaustive
+def test_every_panel_and_rule_has_data(prometheus):
+    targets = [
+        (f"{panel['title']} {target['refId']}", substituted(target["expr"]), target.get("instant", False))
+        for panel in DASHBOARD["panels"]
+        for target in panel.get("targets", ())
+    ]
+    rules = [
+        rule for group in yaml.safe_load(FILES["prometheus/sqlprobe.rules.yml"])["groups"] for rule in group["rules"]
+    ]
+    targets += [(rule["record"], rule["record"], True) for rule in rules if "record" in rule]
+    targets += [
+        (rule["alert"], f'ALERTS{{alertname="{rule["alert"]}"}}', True)
+        for rule in rules
+        if "alert" in rule and rule["alert"] not in SILENT
+    ]
+    deadline = time.monotonic() + PATIENCE
+    while targets:
+        targets = [
+            (name, expr, instant)
+            for name, expr, instant in targets
+            if all(math.isnan(value) for value in prometheus.values(expr, instant=instant))
+        ]
+        assert time.monotonic() < deadline, targets
+        time.sleep(0.5)
+
+    health = {
+        rule["name"]: (rule["health"], rule.get("lastError"))
+        for group in prometheus.ask("rules")["groups"]
+        for rule in group["rules"]
+    }
+    assert {("ok", None)} == set(health.values()), health
+
+
+def test_both_targets_are_up_with_one_help_each(prometheus):
+    deadline = time.monotonic() + PATIENCE
+    while [1.0, 1.0] != prometheus.values("up", instant=True):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    metadata = prometheus.ask("metadata", limit=-1)
+
+    # prometheus_client's files have no place for a unit.
+    for name, told in metadata.items():
+        if name.startswith("sqlprobe_"):
+            assert 1 == len({(each["type"], each["help"]) for each in told}), name
+
+
+def test_filters_find_their_values(prometheus):
+    queries = {
+        variable["name"]: variable["query"]
+        for variable in DASHBOARD["templating"]["list"]
+        if variable["type"] == "query"
+    }
+    for name, query in queries.items():
+        match = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
+        deadline = time.monotonic() + PATIENCE
+        while not prometheus.ask(f"label/{match[2]}/values", **{"match[]": substituted(match[1])}):
+            assert time.monotonic() < deadline, name
+            time.sleep(0.2)
+
+
+def test_exemplars_lead_to_traces(prometheus):
+    now = time.time()
+    exemplars = []
+    deadline = time.monotonic() + PATIENCE
+    while not exemplars:
+        assert time.monotonic() < deadline
+        found = prometheus.ask(
+            "query_exemplars", query="sqlprobe_query_duration_seconds_bucket", start=now - 60, end=time.time()
+        )
+        exemplars = [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+
+    assert all(re.fullmatch("[0-9a-f]{32}", labels["trace_id"]) for labels in exemplars)
+    assert all(re.fullmatch("[0-9a-f]{16}", labels["span_id"]) for labels in exemplars)

@@ -1,0 +1,36 @@
+"""The demo's plans, on all its rows: what the review found there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sqlprobe import demo
+
+pytestmark = pytest.mark.exhaustive
+
+# Section of the review, the rule, and the function whose query it is.
+FOUND = {
+    ("vector-overfiltering", "find_similar_patterns"),  # 3.3: ten rows are asked for, three are found
+    ("vector-index-parameters", "find_similar_patterns"),  # 3.2: lists = 100
+    ("seq-scan", "patterns_with_evidence"),  # 5.2.4: a key in JSONB
+    ("seq-scan", "discovery_flows_in"),
+    ("vector-unusable-form", "rank_patterns"),  # 11.3: ORDER BY 1 - distance
+    ("deep-offset", "page_of_assets"),
+    ("unusable-predicate", "search_assets"),
+}
+WELL_WRITTEN = {"list_clients_with_engagements", "get_flow_with_children"}
+
+
+def test_the_reviews_sections_are_findings_from_plans(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert 0 == demo.main(["-o", str(tmp_path / "report.json")])
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    told = {(f["rule"], f["site"]["function"]) for f in report["findings"] if "plan" in f["evidence"]}
+
+    # 5.2.2 and 5.2.3: tenant, status and date; the plan is another one for a large tenant than for a small one.
+    assert told & {("whole-index-walk", "active_flows"), ("filter-discards-rows", "active_flows")}
+    assert (set(), []) == (FOUND - told, report["faults"])
+    assert set() == {function for _, function in told} & WELL_WRITTEN

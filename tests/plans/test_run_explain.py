@@ -1,0 +1,55 @@
+"""`sqlprobe run --explain`: a program's statements, explained when it has ended."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import asyncio, sys
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import create_async_engine
+
+def statements():
+    return sa.text("SELECT * FROM orders WHERE customer = :c"), {"c": 4711}
+
+def sync(url):
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        connection.execute(*statements()).all()
+    engine.dispose()
+
+async def main(url):
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.execute(*statements())
+    await engine.dispose()
+
+url = sys.argv[1]
+asyncio.run(main(url)) if "asyncpg" in url else sync(url)
+print("done")
+"""
+
+
+@pytest.mark.parametrize("driver", [pytest.param("psycopg", marks=pytest.mark.exhaustive), "asyncpg"])
+def test_a_programs_statements_are_explained_when_it_ends(module_postgresql_url, postgresql_server, tmp_path, driver):
+    postgresql_server.psql(
+        "CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, customer int, pad text);"
+        "INSERT INTO orders SELECT g, g % 5000, repeat('x', 60) FROM generate_series(1, 20000) g ON CONFLICT DO NOTHING;"
+        "ANALYZE orders",
+        module_postgresql_url().database,
+    )
+    (tmp_path / "program.py").write_text(PROGRAM)
+    url = module_postgresql_url(driver).render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "sqlprobe", "run", "--explain", "-q", "-o", str(tmp_path / "r.json")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "program.py"), url], check=False, capture_output=True, text=True, timeout=120
+    )
+    report = json.loads((tmp_path / "r.json").read_text())
+
+    assert (0, "done\n", "") == (done.returncode, done.stdout, done.stderr)
+    assert ["seq-scan"] == [finding["rule"] for finding in report["findings"] if "plan" in finding["evidence"]]
+    assert (False, []) == ("4711" in json.dumps(report), report["faults"])
