@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WARNING_FROM: Final = 5  # statements of one loop in one scope
 ERROR_FROM: Final = 50
 SAME_LINE: Final = 5  # calls of one line on one connection that prove a loop of which neither line is a part
-NO_LINE: Final = 10  # calls that nobody knows the line of, or each on a connection of its own
+NO_LINE: Final = 10  # calls that nobody knows the line of, or few on each of several connections
 
 
 def severity(calls: int) -> Severity:
@@ -72,7 +72,7 @@ def loops_of(statement: ShapeCalls, settings: Settings, *, strict: bool = False)
     The loops that ran *statement*; with *strict* only where the line, or its caller's, is in one.
 
     Two calls are enough where the bytecode has the loop. A line that ran often may have been called by one further up:
-    that takes more calls to believe, and more still if each had a connection of its own, as several requests would.
+    that takes more calls to believe, and more still if each connection had few of them, as several requests would.
     """
     found = []
     spots = {place: spot for place, spot in statement.spots.items() if spot.counts and spot.calls}
@@ -92,9 +92,9 @@ def loops_of(statement: ShapeCalls, settings: Settings, *, strict: bool = False)
         if loop.calls < settings.loop_threshold:
             continue
         connections = len({each for spot in same for each in spot.connections})
-        alone = connections > 1 and connections == loop.calls
+        requests = connections > 1 and loop.calls < connections * SAME_LINE
         if any(spot.place is not None and loops.in_loop(spot.place) for spot in same) or (
-            not strict and loop.calls >= (NO_LINE if alone else SAME_LINE)
+            not strict and loop.calls >= (NO_LINE if requests else SAME_LINE)
         ):
             found.append(loop)
     return found
