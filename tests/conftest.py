@@ -32,7 +32,8 @@ REQUIRE_ALL = os.environ.get("SQLPROBE_REQUIRE_ALL", "0") not in {"", "0"}
 SERVER_FIXTURE = "postgresql_server"
 
 # The same examples on every run, on every machine; a hypothesis that wants more of them says so itself.
-hypothesis.settings.register_profile("sqlprobe", derandomize=True, deadline=None, database=None)
+EXAMPLES = 300 if os.environ.get("SQLPROBE_EXHAUSTIVE") else 50  # the first is set by `make test-all`
+hypothesis.settings.register_profile("sqlprobe", derandomize=True, deadline=None, database=None, max_examples=EXAMPLES)
 hypothesis.settings.load_profile("sqlprobe")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sqlprobe.fingerprint import MAX_SUMMARY, MAX_TEXT, shape_of
@@ -153,7 +153,6 @@ def written(tokens, fill, separate=lambda: " "):
 
 
 @given(st.data(), statements)
-@settings(max_examples=200)
 def test_values_do_not_matter_and_do_not_show(data, tokens):
     filled = [data.draw(values) for token in tokens if token is HOLE]
     shape = shape_of(written(tokens, iter(filled).__next__))
@@ -166,7 +165,6 @@ def test_values_do_not_matter_and_do_not_show(data, tokens):
 
 
 @given(st.data(), statements)
-@settings(max_examples=150)
 def test_placeholders_are_values(data, tokens):
     shape = shape_of(written(tokens, lambda: data.draw(placeholders)))
 
@@ -174,7 +172,6 @@ def test_placeholders_are_values(data, tokens):
 
 
 @given(st.data(), statements)
-@settings(max_examples=150)
 def test_blanks_and_comments_do_not_matter(data, tokens):
     shape = shape_of(written(tokens, lambda: "?", lambda: data.draw(separators)))
 
@@ -182,7 +179,6 @@ def test_blanks_and_comments_do_not_matter(data, tokens):
 
 
 @given(statements)
-@settings(max_examples=150)
 def test_case_does_not_matter(tokens):
     lowered = [token if token is HOLE or '"' in token or "`" in token else token.swapcase() for token in tokens]
 
@@ -190,7 +186,6 @@ def test_case_does_not_matter(tokens):
 
 
 @given(statements)
-@settings(max_examples=200)
 def test_shape_of_a_text_of_a_shape_is_that_shape(tokens):
     shape = shape_of(written(tokens, lambda: "5"))
 
@@ -208,7 +203,6 @@ def test_shape_of_a_text_of_a_shape_is_that_shape(tokens):
         ).map(" ".join),
     )
 )
-@settings(max_examples=300)
 def test_takes_any_text(text):
     shape = shape_of(text)
 

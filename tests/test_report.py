@@ -460,7 +460,6 @@ class TestBadJson:
         assert issubclass(ReportError, ValueError)
 
     @hypothesis.given(st.data())
-    @hypothesis.settings(max_examples=300)
     def test_takes_what_the_schema_takes_and_refuses_the_rest(self, data):
         report = json.loads(full_report().to_json())
         for _ in range(data.draw(st.integers(1, 2))):

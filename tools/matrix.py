@@ -164,6 +164,8 @@ def run(name: str, python: Path, selection: str, *, tree: Path = ROOT) -> Tally:
     results.unlink(missing_ok=True)
     command = [str(python), "-m", "pytest", "--quiet", f"-n{WORKERS}", "--dist=loadfile", f"--junitxml={results}"]
     inherited = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTEST_ADDOPTS"}}
+    if FIXED_SLICE not in selection:
+        inherited["SQLPROBE_EXHAUSTIVE"] = "1"
     start = time.monotonic()
     try:
         status = subprocess.run(
