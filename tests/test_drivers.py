@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import traceback
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +29,7 @@ SYNC = ("pysqlite", "psycopg", "psycopg2", "pg8000")
 ASYNC = ("aiosqlite", "psycopg_async", "asyncpg")
 DRIVERS = (*SYNC, *ASYNC)
 POSTGRESQL = tuple(driver for driver in DRIVERS if "sqlite" not in driver)
+OURS = f"{Path(sqlprobe.__file__).parent}{os.sep}"
 PAGE = 3  # rows of one insertmanyvalues page
 
 
@@ -336,7 +339,7 @@ def _raised(connection, text):
             frames = [
                 (frame.filename, frame.name, frame.lineno)
                 for frame in traceback.extract_tb(link.__traceback__)
-                if "/sqlprobe/" not in frame.filename
+                if not frame.filename.startswith(OURS)
             ]
             # The line in SQLAlchemy that called the driver is the one of a loop over handlers when there are any.
             chain.append((type(link), str(link), repr(link.args), [frame[:2] for frame in frames], frames[-1]))

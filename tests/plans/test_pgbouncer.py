@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -55,7 +56,7 @@ ignore_startup_parameters = extra_float_digits, jit
         process = subprocess.Popen([program, *user, "-q", str(folder / "pgbouncer.ini")], stderr=subprocess.PIPE)
         try:
             deadline = time.monotonic() + 20
-            while not (folder / f".s.PGSQL.{PORT}").exists():
+            while not _listens(folder / f".s.PGSQL.{PORT}"):
                 assert process.poll() is None, process.stderr.read().decode()
                 assert time.monotonic() < deadline
             yield folder, database
@@ -63,6 +64,11 @@ ignore_startup_parameters = extra_float_digits, jit
             process.terminate()
             process.wait(20)
             process.stderr.close()
+
+
+def _listens(path):
+    with socket.socket(socket.AF_UNIX) as client:  # its file is there a moment before anybody listens
+        return client.connect_ex(str(path)) == 0
 
 
 def engine_on(bouncer, driver):
