@@ -31,9 +31,17 @@ if TYPE_CHECKING:
 REQUIRE_ALL = os.environ.get("SQLPROBE_REQUIRE_ALL", "0") not in {"", "0"}
 SERVER_FIXTURE = "postgresql_server"
 
-# The same examples on every run, on every machine; a hypothesis that wants more of them says so itself.
-EXAMPLES = 300 if os.environ.get("SQLPROBE_EXHAUSTIVE") else 50  # the first is set by `make test-all`
-hypothesis.settings.register_profile("sqlprobe", derandomize=True, deadline=None, database=None, max_examples=EXAMPLES)
+EXHAUSTIVE = bool(os.environ.get("SQLPROBE_EXHAUSTIVE"))  # set by `make test-all`
+
+# The same examples on every run, on every machine, however busy it is.
+hypothesis.settings.register_profile(
+    "sqlprobe",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=300 if EXHAUSTIVE else 50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("sqlprobe")
 
 
@@ -72,6 +80,12 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport, name: str
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = f"{name} may not be skipped (SQLPROBE_REQUIRE_ALL is set): {reason}"
+
+
+@pytest.fixture(scope="session")
+def size() -> Callable[[int, int], int]:
+    """`size(100_000, 5_000)`: how many, in `make test-all` and in `make test`."""
+    return lambda whole, part: whole if EXHAUSTIVE else part
 
 
 @pytest.fixture(autouse=True)

@@ -1068,25 +1068,27 @@ def test_overflowing_statement_is_normalised_once(engine, monkeypatch):
 
 
 @pytest.mark.once
-def test_a_hundred_thousand_texts_with_literals_are_one_statement_in_bounded_memory(engine):
+def test_a_hundred_thousand_texts_with_literals_are_one_statement_in_bounded_memory(engine, size):
+    count = size(100_000, 40_000)
     with sqlprobe.attach(engine) as probe:
         with engine.connect() as connection:
-            for number in range(100_000):
+            for number in range(count):
                 connection.exec_driver_sql(f"select {number}")
         [watched] = capture.watched_by(probe)
         [held] = watched.tables.values()
 
-        assert {"select ?": 100_000} == calls(probe)
+        assert {"select ?": count} == calls(probe)
         assert 1 == len(held.by_fingerprint)
         assert capture.MAX_TEXT_BYTES + capture.MAX_TEXT >= held.bytes
         assert held.bytes == sum(len(text) + capture._ENTRY_BYTES for text in held.texts)
 
 
 @pytest.mark.once
-def test_more_different_statements_than_fit_keep_every_call(engine):
+def test_more_different_statements_than_fit_keep_every_call(engine, monkeypatch, size):
     """Each has names of its own: the table of statements fills up, and what comes then is in the overflow entry."""
     gc.collect()
-    count = capture.MAX_TALLIES + 3_000
+    monkeypatch.setattr(capture, "MAX_TALLIES", size(capture.MAX_TALLIES, 2_000))
+    count = capture.MAX_TALLIES + 1_000
     with sqlprobe.attach(engine) as probe:
         with engine.connect() as connection:
             for number in range(count):

@@ -54,6 +54,7 @@ def suite(tmp_path):
     return start
 
 
+@pytest.mark.exhaustive
 def test_skips_are_skips_where_something_may_be_missing(suite):
     with suite(SKIPS) as process:
         output = process.communicate()[0]

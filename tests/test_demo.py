@@ -384,7 +384,7 @@ def test_interrupted_fill_leaves_nothing(scratch, tmp_path):
     assert [] == list((tmp_path / "sqlprobe").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive), signal.SIGTERM])
 def test_interrupted_load_leaves_only_the_rows(scratch, tmp_path, rows, number):
     cached = tmp_path / "sqlprobe" / f"demo-{data.fingerprint(SCALE)}"
     shutil.copytree(rows, cached)

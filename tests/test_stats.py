@@ -303,11 +303,11 @@ def in_threads(count, work):
 
 
 @pytest.mark.parametrize("interval", [None, 1e-5], ids=["default switches", "frantic switches"])
-def test_eight_threads_lose_no_call(make_engine, sqlite_url, interval):
+def test_eight_threads_lose_no_call(make_engine, sqlite_url, interval, size):
     """A reader merges all the while."""
     engine = make_engine(sqlite_url(), poolclass=sa.NullPool)
     statements = [sa.text(f"select {number} as c{number}") for number in range(4)]
-    each = 2_000
+    each = size(2_000, 400)
     before = sys.getswitchinterval()
     if interval:
         sys.setswitchinterval(interval)

@@ -14,7 +14,7 @@ Either one loop runs the query again and again with one set of parameters (what 
 [repeated-statement](repeated-statement.md)), or different lines run the same ORM query with the same parameters on one
 connection: in one transaction. A write of the scope in between makes the second a new question.
 
-Where the calls are 50 ms and more apart, the finding says that the loop polls, and is `info`.
+Where three and more calls of a loop are 50 ms and more apart, the finding says that the loop polls, and is `info`.
 
 `SELECT 1` is no question at all: a session that begins with one pays a round trip for what `create_engine(...,
 pool_pre_ping=True)` does without a statement, and only where the driver can.
@@ -75,7 +75,7 @@ def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
         for loop in telling.loops_of(statement, settings):
             if loop.distinct <= 1 and not any(spot.claimed for spot in loop.spots) and not _writes_between(loop.spots):
                 found = True
-                yield _finding(digest, statement, loop.spots, loop.calls, loop.ns, loop.place)
+                yield _finding(digest, statement, loop.spots, loop.calls, loop.ns, loop.place, looped=True)
         if not found and statement.again and len(spots) > 1 and not any(spot.claimed for spot in spots):
             if any(spot.calls >= settings.loop_threshold and spot.distinct > 1 for spot in spots):
                 continue  # a loop with other parameters, which happened to meet some twice
@@ -87,7 +87,14 @@ def _writes_between(spots: list[Spot]) -> bool:
 
 
 def _finding(
-    digest: Digest, statement: ShapeCalls, spots: list[Spot], calls: int, ns: int, place: Place | None
+    digest: Digest,
+    statement: ShapeCalls,
+    spots: list[Spot],
+    calls: int,
+    ns: int,
+    place: Place | None,
+    *,
+    looped: bool = False,
 ) -> Finding:
     shape = statement.shape
     for spot in spots:
@@ -98,7 +105,7 @@ def _finding(
     first, last = min(spot.first_ns for spot in spots), max(spot.last_ns for spot in spots)
     gap = (last - first) // max(calls - 1, 1)
     chatter = _chatter(shape.text) is not None
-    polls = not chatter and gap >= _POLLING_NS
+    polls = looped and calls > 2 and not chatter and gap >= _POLLING_NS  # noqa: PLR2004 - two looks are no habit
     evidence: dict[str, float | int | str] = {
         "share_of_scope": round(ns / digest.ns, 4) if digest.ns else 0.0,
         "statements_in_scope": digest.calls,

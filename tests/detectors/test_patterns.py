@@ -214,6 +214,16 @@ def test_polling_is_told_as_that(session, findings_of, monkeypatch):
     assert ("info", True, True) == (finding.severity, "is polled" in finding.title, "ignore(" in finding.advice)
 
 
+def test_two_lines_that_ask_the_same_do_not_poll(session, findings_of, monkeypatch):
+    monkeypatch.setattr("sqlprobe.detectors.duplicate_statement._POLLING_NS", 0)
+    with findings_of() as found:
+        session.scalars(select(Cust.name).where(Cust.id == 1)).one()
+        session.scalars(select(Cust.name).where(Cust.id == 1)).one()
+
+    (finding,) = found
+    assert ("duplicate-statement", False) == (finding.rule, "polled" in finding.title)
+
+
 def test_write_in_between_makes_the_same_question_a_new_one(session, findings_of):
     with findings_of() as found:
         for number in range(4):
