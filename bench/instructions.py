@@ -2,9 +2,9 @@
 What sqlprobe adds to a statement in *instructions*, counted by valgrind: `python bench/instructions.py`.
 
 The workloads, subjects and limits of `overhead.py`, on a machine that is busy with other things: a count of
-instructions is the same on every run, and its ratios come close to those of CPU time where caches are warm. All subjects
-of a workload run in one process; valgrind writes what was counted so far whenever the process calls `getppid`. Needs the
-Debian package valgrind.
+instructions is the same on every run, and its ratios come close to those of CPU time where caches are warm. All
+subjects of a workload run in one process; valgrind writes what was counted so far whenever the process calls `getppid`.
+Needs the Debian package valgrind.
 """
 
 from __future__ import annotations

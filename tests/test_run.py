@@ -82,7 +82,7 @@ class Folder:
             text=True,
             start_new_session=True,
             # A shell ignores SIGINT in what it starts in the background: these tests, and all that is below them.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
         )
 
     def end(self, process: subprocess.Popen[str]) -> Done:
