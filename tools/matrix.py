@@ -38,7 +38,7 @@ NO_TREE = "not tree"
 VERSIONED = "not once"
 FIXED_SLICE = "not exhaustive"
 BREAKS_FIRST = "versions and not once and not exhaustive"
-WORKERS = min(os.cpu_count() or 1, 4)  # each may run a PostgreSQL of its own
+WORKERS = min((os.cpu_count() or 1) + 1, 4)  # many tests wait for other processes; each may run a PostgreSQL of its own
 PATIENCE = 1800  # seconds that one run may take; `make test` as a whole takes less than 300
 
 
