@@ -843,6 +843,9 @@ def check_vector_dimensions(models: Models, seen: Seen, options: Options) -> Ite
     - An index on a vector column without dimensions, or with more than pgvector's indexes take (2,000 for `vector`,
       4,000 for `halfvec`): `CREATE INDEX` fails.
     - With a database: a column that has other dimensions there than in the model. Every INSERT fails.
+    - With a report of a run (`--with report.json`): statements that name the column failed with SQLSTATE 22000, by
+      which pgvector refuses a vector of another length (and one with NaN or an infinity in it, which is rare). How
+      long the vector was is not known: parameters are in no report.
 
     What to do: one constant, `EMBEDDING_DIMENSIONS`, that all columns use; a migration that empties or re-embeds the
     old vectors; `halfvec` for indexes on more than 2,000 dimensions.
@@ -850,14 +853,18 @@ def check_vector_dimensions(models: Models, seen: Seen, options: Options) -> Ite
     rule = "vector-dimensions"
     by_name: dict[tuple[str, str], dict[int, list[Column[Any]]]] = {}
     for table in models.tables:
+        vectors: dict[str, int | None] = {}
         for column in table.columns:
             kind = vector_kind(column.type)
             if kind is None:
                 continue
-            dimensions = getattr(column.type, "dim", None)
+            dimensions = vectors[column.name] = getattr(column.type, "dim", None)
             if isinstance(dimensions, int):
                 by_name.setdefault((column.name, kind), {}).setdefault(dimensions, []).append(column)
             yield from _vector_index(models, table, column, kind, dimensions)
+        yield from refused(
+            seen, table.schema, table.name, vectors, {name: models.site_of(table.columns[name]) for name in vectors}
+        )
     for (name, kind), groups in sorted(by_name.items()):
         if len(groups) < 2:  # noqa: PLR2004
             continue
@@ -903,6 +910,49 @@ def _vector_index(
             site=models.site_of(column),
             evidence={"index": str(index.name), "dimensions": dimensions or 0},
         )
+
+
+REFUSED: Final = "22000"  # data_exception: pgvector's "expected 1024 dimensions, not 1536"
+
+
+def refused(
+    seen: Seen,
+    schema: str | None,
+    table: str,
+    vectors: Mapping[str, int | None],
+    sites: Mapping[str, Site | None],
+) -> Iterator[Finding]:
+    """The finding that statements of a run which name one of *vectors* (their dimensions) failed as pgvector fails."""
+    found = [
+        (each, [name for name in vectors if re.search(rf"\b{re.escape(name)}\b", each.text)])
+        for each in (seen.statements(table, schema) if vectors else ())
+        if each.errors.get(REFUSED)
+    ]
+    named = [name for name in vectors if any(name in names for _, names in found)]
+    if not named:
+        return
+    failed = [each for each, names in found if names]
+    count = sum(each.errors[REFUSED] for each in failed)
+    label = ".".join((qualified(schema, table), *(named if len(named) == 1 else ())))
+    known = vectors[named[0]] if len(named) == 1 else None
+    yield finding(
+        "vector-dimensions",
+        "warning",
+        label,
+        f"{count:,} statements with {label} failed with SQLSTATE {REFUSED}: most likely vectors of another length"
+        + (f" than {known:,}" if known is not None else ""),
+        "compare the embedding model's number of dimensions with the column's; look for NaN in the vectors",
+        detail="seen",
+        site=sites.get(named[0]),
+        origin=next((place.site for each in failed for place in each.sites), None),
+        count=count,
+        seconds=sum(each.seconds * each.errors[REFUSED] / each.calls for each in failed if each.calls),
+        evidence={
+            "sqlstate": REFUSED,
+            "calls": sum(each.calls for each in failed),
+            **({"dimensions": known} if known is not None else {}),
+        },
+    )
 
 
 def check_enum_and_check(models: Models, seen: Seen, options: Options) -> Iterator[Finding]:  # noqa: ARG001 - as every check's
