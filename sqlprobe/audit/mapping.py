@@ -102,7 +102,8 @@ class Models:
         if isinstance(item, Table):
             return self.places.of_class(mapper.class_)
         for each in self._mappers_of[table]:
-            key = next((prop.key for prop in each.column_attrs if item in prop.columns), None)
+            # `in` would compare columns, which makes an expression of SQL of each.
+            key = next((prop.key for prop in each.column_attrs if any(item is one for one in prop.columns)), None)
             if key is not None:
                 return self.places.of_attribute(each.class_, key)
         return self.places.of_class(mapper.class_)
@@ -138,10 +139,36 @@ class Models:
 
     def table(self, schema: str | None, name: str, default: str = "public") -> Table | None:
         """The table of that name in a database; one without a schema is in *default*."""
-        for table in self.tables:
-            if table.name == name and (table.schema or default) == (schema or default):
+        for table in self._by_name.get(name, ()):
+            if (table.schema or default) == (schema or default):
                 return table
         return None
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[Table]]:
+        found: dict[str, list[Table]] = {}
+        for table in self.tables:
+            found.setdefault(table.name, []).append(table)
+        return found
+
+    def declared(self, table: Table) -> list[Declared]:
+        """The primary key, unique constraints and indexes of *table*."""
+        if table not in self._declared:
+            self._declared[table] = _declared(table)
+        return self._declared[table]
+
+    @cached_property
+    def _declared(self) -> dict[Table, list[Declared]]:
+        return {}
+
+    @cached_property
+    def collections(self) -> Mapping[frozenset[Any], list[Any]]:
+        """One-to-many relationships by the columns of the children that they look for."""
+        found: dict[frozenset[Any], list[Any]] = {}
+        for prop in self.relationships:
+            if prop.direction.name == "ONETOMANY":
+                found.setdefault(frozenset(remote for _, remote in prop.local_remote_pairs), []).append(prop)
+        return found
 
 
 # --- where models come from -------------------------------------------------------------------------------------------
@@ -1171,8 +1198,7 @@ class Declared:
     options: tuple[str, ...]
 
 
-def declared(table: Table) -> list[Declared]:
-    """The primary key, unique constraints and indexes of *table*."""
+def _declared(table: Table) -> list[Declared]:
     found = []
     for constraint in table.constraints:
         if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint) and len(constraint.columns):
@@ -1214,7 +1240,7 @@ def check_redundant(models: Models, seen: Seen, options: Options) -> Iterator[Fi
     What to do: drop it with `DROP INDEX CONCURRENTLY`; the statement that makes it again is shown with it.
     """
     for table in models.tables:
-        every = declared(table)
+        every = models.declared(table)
         for each in every:
             if each.is_constraint or each.unique or "" in each.keys or each.options[0]:
                 continue
@@ -1274,7 +1300,7 @@ def check_over_indexed(models: Models, seen: Seen, options: Options) -> Iterator
     those over single columns.
     """
     for table in models.tables:
-        indexes = [each for each in declared(table) if not each.is_constraint and not each.unique]
+        indexes = [each for each in models.declared(table) if not each.is_constraint and not each.unique]
         single = [each for each in indexes if len(each.keys) == 1]
         if len(indexes) < MANY_INDEXES or len(single) * 2 < len(indexes):
             continue
@@ -1304,17 +1330,12 @@ def check_unindexed(models: Models, seen: Seen, options: Options) -> Iterator[Fi
     Silent: an index that begins with the columns in any order, or is partial with `IS NOT NULL`.
     """
     for table in models.tables:
-        every = declared(table)
+        every = models.declared(table)
         for constraint in sorted(table.foreign_key_constraints, key=lambda each: [c.name for c in each.columns]):
             columns = [column.name for column in constraint.columns]
             if any(set(each.keys[: len(columns)]) == set(columns) for each in every if not each.options[0]):
                 continue
-            loaded = [
-                label_of(prop)
-                for prop in models.relationships
-                if prop.direction.name == "ONETOMANY"
-                and {remote for _, remote in prop.local_remote_pairs} == set(constraint.columns)
-            ]
+            loaded = [label_of(prop) for prop in models.collections.get(frozenset(constraint.columns), ())]
             action = (constraint.ondelete or "").upper()
             cascades = action.startswith(("CASCADE", "SET"))
             target = _target(constraint.elements[0])
