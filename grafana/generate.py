@@ -385,6 +385,50 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
 }
 
 
+def schema_panels() -> tuple[Panel, ...]:
+    """What `sqlprobe audit -o audit.prom`, or an AuditCollector, tells of the database."""
+    index = "database, schema, table, index"
+    size = f"max by ({index}) (sqlprobe_index_bytes{{{J}}})"
+    used = f"max by ({index}) (increase(sqlprobe_index_scans_total{{{J}}}{RANGE}))"
+    return (
+        Panel(
+            "Findings of the audit",
+            "What the last `sqlprobe audit` found in models, catalog and migrations, by rule.",
+            "short",
+            (Query(f"max by (database, rule, severity) (sqlprobe_audit_findings{{{J}}})", "", "findings"),),
+            kind="table",
+            width=8,
+        ),
+        Panel(
+            "Indexes that nothing used",
+            "In this time range, biggest first. Standbys count their own scans; constraints are needed all the same.",
+            "bytes",
+            (Query(f"topk(50, {size} and on ({index}) ({used} == 0))", "", "size", "bytes"),),
+            kind="table",
+            width=8,
+        ),
+        Panel(
+            "Biggest indexes",
+            "With their scans in this time range.",
+            "bytes",
+            (
+                Query(f"topk(50, {size})", "", "size", "bytes"),
+                Query(f"{used} and on ({index}) topk(50, {size})", "", "scans"),
+            ),
+            kind="table",
+            width=8,
+        ),
+    )
+
+
+def rows() -> Iterator[tuple[str, tuple[Panel, ...]]]:
+    """Every row of the dashboard; sqlprobe itself comes last."""
+    *first, last = ROWS.items()
+    yield from first
+    yield "Schema", schema_panels()
+    yield last
+
+
 def target(query: Query, ref: str, kind: str) -> prometheus.Dataquery:
     """One query of a panel."""
     made = prometheus.Dataquery().datasource(SOURCE).expr(query.expr).ref_id(ref)
@@ -486,7 +530,7 @@ def build() -> str:
         .with_variable(variable("fingerprint", "Statement", f"label_values({D}_count{{{S}}}, fingerprint)"))
         .with_variable(dashboard.DatasourceVariable("tempo").label("Traces").type("tempo"))
     )
-    for title, panels in ROWS.items():
+    for title, panels in rows():
         made = made.with_row(dashboard.Row(title))
         for panel in panels:
             made = made.with_panel(built(panel))

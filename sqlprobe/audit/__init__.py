@@ -18,6 +18,7 @@ import sqlalchemy
 from sqlprobe import __version__, ignores
 from sqlprobe.audit import catalog, drift, mapping, migrations, stock
 from sqlprobe.audit.mapping import Models
+from sqlprobe.audit.metrics import samples
 from sqlprobe.audit.options import Options
 from sqlprobe.audit.seen import Seen
 from sqlprobe.report import Report
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sqlprobe.audit.stock import Stock
     from sqlprobe.model import Finding
 
-__all__ = ["PAGES", "RULES", "Models", "Options", "audit", "read"]
+__all__ = ["PAGES", "RULES", "Models", "Options", "audit", "read", "samples"]
 
 # Of each rule, the check whose docstring is its page.
 PAGES: Final[dict[str, Callable[..., Any]]] = {
@@ -80,7 +81,8 @@ def audit(
     models = models or Models(())
     seen = Seen(report)
     started = time.time()
-    findings = mapping.check(models, seen, options)
+    known = _CATALOG_KNOWS if catalog_of is not None else frozenset()
+    findings = mapping.check(models, seen, dataclasses.replace(options, disabled=options.disabled | known))
     notes: list[str] = []
     if catalog_of is not None:
         matter = catalog.Matter(catalog_of, models, seen, options)
@@ -117,7 +119,7 @@ _CATALOG_KNOWS: Final = frozenset({"redundant-index", "over-indexed-table", "uni
 
 def _told_once(of_models: list[Finding], of_catalog: list[Finding]) -> list[Finding]:
     unused = {finding.label.rpartition(".")[2] for finding in of_catalog if finding.rule == "unused-index"}
-    kept = [finding for finding in of_models if finding.rule not in _CATALOG_KNOWS]
+    kept = of_models.copy()
     for finding in of_catalog:
         # Of two indexes that do the same, one has to stay.
         if finding.rule == "redundant-index" and (

@@ -5,7 +5,8 @@ Code to paste: indexes, constraints and options as SQL, as SQLAlchemy writes the
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlprobe.model import Fix
 
@@ -17,10 +18,14 @@ MAX_NAME: Final = 63  # bytes of a name, all that PostgreSQL keeps
 
 def quoted(name: str) -> str:
     """*name* as an identifier of SQL: with quotation marks where it needs them."""
+    return str(_preparer().quote(name))
+
+
+@cache
+def _preparer() -> Any:
     from sqlalchemy.dialects import postgresql
 
-    preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
-    return str(preparer.quote(name))
+    return postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]
 
 
 def relation(schema: str | None, name: str) -> str:

@@ -102,7 +102,8 @@ class Models:
         if isinstance(item, Table):
             return self.places.of_class(mapper.class_)
         for each in self._mappers_of[table]:
-            key = next((prop.key for prop in each.column_attrs if item in prop.columns), None)
+            # `in` would compare columns, which makes an expression of SQL of each.
+            key = next((prop.key for prop in each.column_attrs if any(item is one for one in prop.columns)), None)
             if key is not None:
                 return self.places.of_attribute(each.class_, key)
         return self.places.of_class(mapper.class_)
@@ -138,10 +139,36 @@ class Models:
 
     def table(self, schema: str | None, name: str, default: str = "public") -> Table | None:
         """The table of that name in a database; one without a schema is in *default*."""
-        for table in self.tables:
-            if table.name == name and (table.schema or default) == (schema or default):
+        for table in self._by_name.get(name, ()):
+            if (table.schema or default) == (schema or default):
                 return table
         return None
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, list[Table]]:
+        found: dict[str, list[Table]] = {}
+        for table in self.tables:
+            found.setdefault(table.name, []).append(table)
+        return found
+
+    def declared(self, table: Table) -> list[Declared]:
+        """The primary key, unique constraints and indexes of *table*."""
+        if table not in self._declared:
+            self._declared[table] = _declared(table)
+        return self._declared[table]
+
+    @cached_property
+    def _declared(self) -> dict[Table, list[Declared]]:
+        return {}
+
+    @cached_property
+    def collections(self) -> Mapping[frozenset[Any], list[Any]]:
+        """One-to-many relationships by the columns of the children that they look for."""
+        found: dict[frozenset[Any], list[Any]] = {}
+        for prop in self.relationships:
+            if prop.direction.name == "ONETOMANY":
+                found.setdefault(frozenset(remote for _, remote in prop.local_remote_pairs), []).append(prop)
+        return found
 
 
 # --- where models come from -------------------------------------------------------------------------------------------
@@ -843,6 +870,9 @@ def check_vector_dimensions(models: Models, seen: Seen, options: Options) -> Ite
     - An index on a vector column without dimensions, or with more than pgvector's indexes take (2,000 for `vector`,
       4,000 for `halfvec`): `CREATE INDEX` fails.
     - With a database: a column that has other dimensions there than in the model. Every INSERT fails.
+    - With a report of a run (`--with report.json`): statements that name the column failed with SQLSTATE 22000, by
+      which pgvector refuses a vector of another length (and one with NaN or an infinity in it, which is rare). How
+      long the vector was is not known: parameters are in no report.
 
     What to do: one constant, `EMBEDDING_DIMENSIONS`, that all columns use; a migration that empties or re-embeds the
     old vectors; `halfvec` for indexes on more than 2,000 dimensions.
@@ -850,14 +880,18 @@ def check_vector_dimensions(models: Models, seen: Seen, options: Options) -> Ite
     rule = "vector-dimensions"
     by_name: dict[tuple[str, str], dict[int, list[Column[Any]]]] = {}
     for table in models.tables:
+        vectors: dict[str, int | None] = {}
         for column in table.columns:
             kind = vector_kind(column.type)
             if kind is None:
                 continue
-            dimensions = getattr(column.type, "dim", None)
+            dimensions = vectors[column.name] = getattr(column.type, "dim", None)
             if isinstance(dimensions, int):
                 by_name.setdefault((column.name, kind), {}).setdefault(dimensions, []).append(column)
             yield from _vector_index(models, table, column, kind, dimensions)
+        yield from refused(
+            seen, table.schema, table.name, vectors, {name: models.site_of(table.columns[name]) for name in vectors}
+        )
     for (name, kind), groups in sorted(by_name.items()):
         if len(groups) < 2:  # noqa: PLR2004
             continue
@@ -903,6 +937,49 @@ def _vector_index(
             site=models.site_of(column),
             evidence={"index": str(index.name), "dimensions": dimensions or 0},
         )
+
+
+REFUSED: Final = "22000"  # data_exception: pgvector's "expected 1024 dimensions, not 1536"
+
+
+def refused(
+    seen: Seen,
+    schema: str | None,
+    table: str,
+    vectors: Mapping[str, int | None],
+    sites: Mapping[str, Site | None],
+) -> Iterator[Finding]:
+    """The finding that statements of a run which name one of *vectors* (their dimensions) failed as pgvector fails."""
+    found = [
+        (each, [name for name in vectors if re.search(rf"\b{re.escape(name)}\b", each.text)])
+        for each in (seen.statements(table, schema) if vectors else ())
+        if each.errors.get(REFUSED)
+    ]
+    named = [name for name in vectors if any(name in names for _, names in found)]
+    if not named:
+        return
+    failed = [each for each, names in found if names]
+    count = sum(each.errors[REFUSED] for each in failed)
+    label = ".".join((qualified(schema, table), *(named if len(named) == 1 else ())))
+    known = vectors[named[0]] if len(named) == 1 else None
+    yield finding(
+        "vector-dimensions",
+        "warning",
+        label,
+        f"{count:,} statements with {label} failed with SQLSTATE {REFUSED}: most likely vectors of another length"
+        + (f" than {known:,}" if known is not None else ""),
+        "compare the embedding model's number of dimensions with the column's; look for NaN in the vectors",
+        detail="seen",
+        site=sites.get(named[0]),
+        origin=next((place.site for each in failed for place in each.sites), None),
+        count=count,
+        seconds=sum(each.seconds * each.errors[REFUSED] / each.calls for each in failed if each.calls),
+        evidence={
+            "sqlstate": REFUSED,
+            "calls": sum(each.calls for each in failed),
+            **({"dimensions": known} if known is not None else {}),
+        },
+    )
 
 
 def check_enum_and_check(models: Models, seen: Seen, options: Options) -> Iterator[Finding]:  # noqa: ARG001 - as every check's
@@ -1121,8 +1198,7 @@ class Declared:
     options: tuple[str, ...]
 
 
-def declared(table: Table) -> list[Declared]:
-    """The primary key, unique constraints and indexes of *table*."""
+def _declared(table: Table) -> list[Declared]:
     found = []
     for constraint in table.constraints:
         if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint) and len(constraint.columns):
@@ -1164,7 +1240,7 @@ def check_redundant(models: Models, seen: Seen, options: Options) -> Iterator[Fi
     What to do: drop it with `DROP INDEX CONCURRENTLY`; the statement that makes it again is shown with it.
     """
     for table in models.tables:
-        every = declared(table)
+        every = models.declared(table)
         for each in every:
             if each.is_constraint or each.unique or "" in each.keys or each.options[0]:
                 continue
@@ -1224,7 +1300,7 @@ def check_over_indexed(models: Models, seen: Seen, options: Options) -> Iterator
     those over single columns.
     """
     for table in models.tables:
-        indexes = [each for each in declared(table) if not each.is_constraint and not each.unique]
+        indexes = [each for each in models.declared(table) if not each.is_constraint and not each.unique]
         single = [each for each in indexes if len(each.keys) == 1]
         if len(indexes) < MANY_INDEXES or len(single) * 2 < len(indexes):
             continue
@@ -1254,17 +1330,12 @@ def check_unindexed(models: Models, seen: Seen, options: Options) -> Iterator[Fi
     Silent: an index that begins with the columns in any order, or is partial with `IS NOT NULL`.
     """
     for table in models.tables:
-        every = declared(table)
+        every = models.declared(table)
         for constraint in sorted(table.foreign_key_constraints, key=lambda each: [c.name for c in each.columns]):
             columns = [column.name for column in constraint.columns]
             if any(set(each.keys[: len(columns)]) == set(columns) for each in every if not each.options[0]):
                 continue
-            loaded = [
-                label_of(prop)
-                for prop in models.relationships
-                if prop.direction.name == "ONETOMANY"
-                and {remote for _, remote in prop.local_remote_pairs} == set(constraint.columns)
-            ]
+            loaded = [label_of(prop) for prop in models.collections.get(frozenset(constraint.columns), ())]
             action = (constraint.ondelete or "").upper()
             cascades = action.startswith(("CASCADE", "SET"))
             target = _target(constraint.elements[0])

@@ -117,6 +117,8 @@ class Stock:
     standbys: int = 0
     server_version: int = 0
     default_schema: str = "public"
+    database: str = ""
+    cache_bytes: int = 0  # effective_cache_size; 0: not known
     answers: list[list[Any]] = field(default_factory=list, repr=False)
 
     @cached_property
@@ -213,7 +215,7 @@ def _ask(session: Session | Answers) -> Stock:
     ((server,), tables, references, sequences, standings) = keeping.read(
         _SERVER, _TABLES, _REFERENCES, _SEQUENCES, _STANDINGS
     )
-    taken, began, reset, recovery, standbys, version, schema = server
+    taken, began, reset, recovery, standbys, version, schema, *more = server
     uses = {
         int(oid): Use(
             inserted=int(inserted),
@@ -260,6 +262,9 @@ def _ask(session: Session | Answers) -> Stock:
         standbys=int(standbys),
         server_version=int(version),
         default_schema=str(schema or "public"),
+        # A file of an older version says neither.
+        cache_bytes=int(more[0]) if more else 0,
+        database=str(more[1]) if more else "",
         answers=keeping.answers,
     )
 
@@ -281,7 +286,9 @@ SELECT extract(epoch FROM pg_catalog.now())::float, extract(epoch FROM pg_catalo
     (SELECT extract(epoch FROM d.stats_reset)::float FROM pg_catalog.pg_stat_database d
         WHERE d.datname = pg_catalog.current_database()),
     pg_catalog.pg_is_in_recovery(), (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication),
-    pg_catalog.current_setting('server_version_num')::int, pg_catalog.current_schema()::text
+    pg_catalog.current_setting('server_version_num')::int, pg_catalog.current_schema()::text,
+    pg_catalog.pg_size_bytes(pg_catalog.current_setting('effective_cache_size'))::bigint,
+    pg_catalog.current_database()::text
 """
 
 # Of the application: no system tables, none of another session's, none that an extension brings.

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import uuid
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import NullPool
 
+import sqlprobe
 import sqlprobe.audit as auditing
 from sqlprobe.audit import bloat, catalog, drift, mapping, metrics, stock
 from sqlprobe.audit.options import Options
@@ -171,6 +175,87 @@ def test_vector_indexes_made_for_another_size(read):
     assert [] == check("vector-index-parameters", fitting)
 
 
+@pytest.fixture
+def hnsw(read):
+    """`hnsw(bytes=...)`: the stock, with the vector index an HNSW one."""
+
+    def changed(options, size=8192):
+        return with_index(read, "ix_agent_patterns_embedding", method="hnsw", options=options, bytes=size)
+
+    return changed
+
+
+def test_graphs_with_too_few_links(hnsw):
+    assert [("info", "ix_agent_patterns_embedding")] == check("vector-index-parameters", hnsw({"m": "4"}))
+    assert [] == check("vector-index-parameters", hnsw({"m": "5"}))
+    assert [] == check("vector-index-parameters", hnsw({}))
+
+
+def test_graphs_that_no_cache_holds(hnsw, read):
+    assert read.cache_bytes > 0
+
+    (found,) = catalog.check_vector_indexes(
+        catalog.Matter(hnsw({}, read.cache_bytes + 1), mapping.Models(()), Seen(), OPTIONS)
+    )
+
+    assert ("info", "vector-index-parameters|ix_agent_patterns_embedding|memory") == (found.severity, found.key)
+    assert [] == check("vector-index-parameters", hnsw({}, read.cache_bytes))
+    assert [] == check("vector-index-parameters", dataclasses.replace(hnsw({}, 1 << 50), cache_bytes=0))
+
+
+def test_the_fixes_of_vector_indexes_run(hnsw, read, database):
+    fixes = [
+        fix
+        for found in (read, hnsw({"m": "4"}), hnsw({}, read.cache_bytes + 1))
+        for each in catalog.check_vector_indexes(catalog.Matter(found, mapping.Models(()), Seen(), OPTIONS))
+        for fix in each.fixes
+    ]
+    index = read.by_name["migration", "agent_discovered_patterns"].index("ix_agent_patterns_embedding")
+    with database.connect() as connection:
+        for fix in fixes:
+            if "(m = " in fix.code:
+                connection.exec_driver_sql("DROP INDEX migration.ix_agent_patterns_embedding")
+                connection.exec_driver_sql(index.definition.replace("ivfflat", "hnsw").replace("lists='100'", "m='4'"))
+            for statement in fix.code.split(";\n"):
+                connection.exec_driver_sql(statement)
+            for name in (
+                "ix_agent_patterns_embedding",
+                "ix_agent_patterns_embedding_hnsw",
+                "ix_agent_patterns_embedding_half",
+            ):
+                connection.exec_driver_sql(f"DROP INDEX IF EXISTS migration.{name}")
+            connection.exec_driver_sql(index.definition)
+
+    assert 4 == len(fixes)
+
+
+def test_vectors_of_another_length_than_the_column(database, load_app):
+    models = load_app("reviewed")
+    memory, pattern = (
+        next(table for table in models.tables if table.name == name)
+        for name in ("agent_memory", "agent_discovered_patterns")
+    )
+    with sqlprobe.record() as recording, database.connect() as connection:
+        for length in (1024, 1536):
+            with contextlib.suppress(sa.exc.DBAPIError):
+                connection.execute(memory.insert(), {"id": uuid.uuid4(), "embedding": [0.5] * length})
+        # Fails for a reason of its own.
+        with contextlib.suppress(sa.exc.DBAPIError):
+            connection.execute(sa.select(sa.func.sqrt(-1), pattern.c.embedding))
+        connection.execute(memory.delete())
+    report = recording.report()
+
+    (seen,) = [each for each in mapping.check_vector_dimensions(models, Seen(report), OPTIONS) if "seen" in each.key]
+    (alone,) = catalog.check_dimensions(catalog.Matter(stock.read(database), mapping.Models(()), Seen(report), OPTIONS))
+
+    assert ("warning", "migration.agent_memory.embedding", 1) == (seen.severity, seen.label, seen.count)
+    assert seen.title.endswith("most likely vectors of another length than 1,536")
+    assert Path(__file__).name in seen.origin.file
+    assert seen.site.file.endswith("reviewed.py")
+    assert (seen.key, seen.title) == (alone.key, alone.title)
+    assert "0.5" not in report.to_json()
+
+
 @pytest.mark.parametrize(("rows", "lists"), [(20_000, 20), (1_000, 10), (1_000_000, 1000), (4_000_000, 2000)])
 def test_lists_by_the_guidance_of_pgvector(rows, lists):
     assert lists == catalog.advised_lists(rows)
@@ -278,8 +363,8 @@ def test_one_report_of_models_and_catalog(read, load_app):
     assert ("redundant-index", "migration.ix_lines_qty_again") not in labels
     assert len(report.findings) == len({(each.key, each.scope) for each in report.findings})
     text = metrics.text(report.findings, read, report.ended)
-    assert 'sqlprobe_audit_findings{rule="invalid-index",severity="warning"} 1' in text
-    assert 'sqlprobe_index_scans_total{schema="migration",table="lines",index="ix_lines_qty"} 0' in text
+    assert f'sqlprobe_audit_findings{{database="{read.database}",rule="invalid-index",severity="warning"}} 1' in text
+    assert 'schema="migration",table="lines",index="ix_lines_qty"} 0' in text
 
 
 @pytest.mark.exhaustive

@@ -33,7 +33,8 @@ def test_audits_models(run, tmp_path):
     assert "tenant-hierarchy" in {finding["rule"] for finding in report["findings"]}
     assert place["artifactLocation"]["uri"].endswith("reviewed.py")
     assert place["region"]["startLine"] > 1
-    assert 'sqlprobe_audit_findings{rule="tenant-hierarchy",severity="warning"} 5' in (tmp_path / "a.prom").read_text()
+    told = (tmp_path / "a.prom").read_text()
+    assert 'sqlprobe_audit_findings{database="",rule="tenant-hierarchy",severity="warning"} 5' in told
 
 
 def test_fails_on_what_is_named(run):

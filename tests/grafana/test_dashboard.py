@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from sqlprobe import cli, grafana
+from sqlprobe.audit.metrics import FAMILIES
 from sqlprobe_exporters.metrics import BY_NAME, METRICS
 
 pytestmark = pytest.mark.once
@@ -26,7 +27,10 @@ TARGETS = [
 ]
 RULES = [rule for group in yaml.safe_load(FILES["prometheus/sqlprobe.rules.yml"])["groups"] for rule in group["rules"]]
 SELECTOR = re.compile(r"(sqlprobe_\w+)(?:\{([^}]*)\})?")
-KNOWN = {name: metric for metric in METRICS for name in metric.samples}
+KNOWN = {
+    **{name: metric for metric in METRICS for name in metric.samples},
+    **{family.name: family for family in FAMILIES},
+}
 
 
 def variables():
@@ -84,7 +88,7 @@ def test_panels_stand_in_their_order_without_a_hole():
     ]
     height = max(y for _, y in cells) + 1
 
-    assert 20 == len(titles)
+    assert 23 == len(titles)
     assert len(titles) == len(set(titles))
     assert ("Database time", "sqlprobe itself") == (titles[0], titles[-1])
     assert sorted({(x, y) for x in range(24) for y in range(height)}) == sorted(cells)
@@ -133,6 +137,9 @@ def test_every_metric_is_shown_or_says_why_not():
               "sqlprobe_pool_connections_overflow"}  # fmt: skip
 
     assert beside == {metric.name for metric in METRICS if metric.name not in text}
+    assert {"sqlprobe_audit_timestamp_seconds", "sqlprobe_indexes", "sqlprobe_statistics_age_seconds"} == {
+        family.name for family in FAMILIES if not re.search(rf"{family.name}\b", text)
+    }
 
 
 def test_legends_name_labels_that_the_query_keeps():

@@ -20,9 +20,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 import yaml
+from prometheus_client import CollectorRegistry, start_http_server
 
 from sqlprobe import grafana
+from sqlprobe_exporters.audit import AuditCollector
 
 pytestmark = [
     pytest.mark.once,
@@ -90,7 +93,26 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory):
+def audited(module_postgresql_url):
+    """Where the metrics of a database with an index are scraped."""
+    engine = sa.create_engine(module_postgresql_url(), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE lines (id int PRIMARY KEY, qty int)")
+        connection.exec_driver_sql("CREATE INDEX ix_lines_qty ON lines (qty)")
+        connection.exec_driver_sql("CREATE INDEX ix_lines_qty_again ON lines (qty)")
+    registry = CollectorRegistry()
+    collector = AuditCollector(engine)
+    collector.refresh()
+    registry.register(collector)
+    server, thread = start_http_server(0, "127.0.0.1", registry)
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory, audited):
     folder = tmp_path_factory.mktemp("prometheus")
     files = folder / "multiproc"
     files.mkdir()
@@ -104,6 +126,7 @@ def prometheus(tmp_path_factory):
             "scrape_configs": [
                 {"job_name": "shop", "static_configs": [{"targets": [one]}]},
                 {"job_name": "workers", "static_configs": [{"targets": [many]}]},
+                {"job_name": "audit", "static_configs": [{"targets": [audited]}]},
             ],
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
@@ -165,9 +188,9 @@ def test_every_panel_and_rule_has_data(prometheus):
     assert {("ok", None)} == set(health.values()), health
 
 
-def test_both_targets_are_up_with_one_help_each(prometheus):
+def test_all_targets_are_up_with_one_help_each(prometheus):
     deadline = time.monotonic() + PATIENCE
-    while [1.0, 1.0] != prometheus.values("up", instant=True):
+    while [1.0, 1.0, 1.0] != prometheus.values("up", instant=True):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     metadata = prometheus.ask("metadata", limit=-1)
@@ -176,6 +199,26 @@ def test_both_targets_are_up_with_one_help_each(prometheus):
     for name, told in metadata.items():
         if name.startswith("sqlprobe_"):
             assert 1 == len({(each["type"], each["help"]) for each in told}), name
+
+
+@pytest.mark.parametrize(
+    ("title", "expected"),
+    [
+        ("Findings of the audit", {"redundant-index"}),
+        ("Indexes that nothing used", {"lines_pkey", "ix_lines_qty", "ix_lines_qty_again"}),
+        ("Biggest indexes", {"lines_pkey", "ix_lines_qty", "ix_lines_qty_again"}),
+    ],
+)
+def test_what_the_audit_tells_is_shown(prometheus, title, expected):
+    (panel,) = [panel for panel in DASHBOARD["panels"] if panel["title"] == title]
+    for target in panel["targets"]:
+        found = None
+        deadline = time.monotonic() + PATIENCE
+        while found != expected:
+            assert time.monotonic() < deadline, (target["expr"], found)
+            result = prometheus.ask("query", query=substituted(target["expr"]), time=time.time())["result"]
+            found = {each["metric"].get("index") or each["metric"]["rule"] for each in result}
+            time.sleep(0.2)
 
 
 def test_filters_find_their_values(prometheus):

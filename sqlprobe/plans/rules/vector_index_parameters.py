@@ -10,9 +10,14 @@ lists as probes.
 An IVFFlat index that a plan uses, with more than three times the lists that the guidance says, or less than a third,
 on 10,000 rows and more; or probes below half of the square root of the lists.
 
+[`sqlprobe audit`](../audit.md) tells it of indexes that no plan was seen to use too, and of HNSW indexes: `m` below 5
+on 10,000 rows and more (of 20,000 vectors in 400 groups such an index found 26 % of the ten nearest with m = 2, 90 %
+with 4, and 99 % with 6 and more), and indexes that are bigger than `effective_cache_size`, which each search reads
+from disk.
+
 ## What to do
 Rebuild it with the number of lists that fits, after the rows are there; set `ivfflat.probes`. HNSW needs neither, and
-finds more at the same speed.
+finds more at the same speed; pgvector's default of `m`, 16, does for most. An index on `halfvec` takes half the memory.
 """
 
 from __future__ import annotations
