@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _MARKER = (
     "sqlprobe(max_queries=None, max_seconds=None, max_rows=None, zero_ok=False, allow=[], mode=None, populate=None, "
-    "sizes=(2, 5), slope=0, cumulative=False): what the test may ask of the database; see sqlprobe's docs/pytest.md"
+    "sizes=(2, 5), slope=0, cumulative=False, explain=None): what the test may ask of the database; see sqlprobe's "
+    "docs/pytest.md"
 )
 # name, whether it is repeatable, the command line's meta variable ("" is a flag), help
 _OPTIONS = (
@@ -35,6 +36,7 @@ _OPTIONS = (
     ("budgets", False, "FILE", "TOML file of the statements that a scope may run, by its name"),
     ("write-budgets", False, "", "add scopes that were seen and have no budget to that file"),
     ("budgets-from", True, "REPORT", "take the budgets to add from a report of production too (its p95)"),
+    ("explain", False, "", "ask PostgreSQL after each test whether an index serves its statements, on few rows too"),
     ("report", True, "FILE", "write a report: .json .md .sarif .html; may be repeated"),
     ("top", False, "N", "rows of the slowest tests and hottest lines at the end (5 where a mode is given)"),
     ("github", False, "auto|on|off", "annotations and job summary of GitHub Actions (auto: there, in warn and fail)"),

@@ -36,7 +36,8 @@ class Column:
 
     `distinct` is the number of different values, as far as ANALYZE has seen; `null_share` is 0 to 1; `width` is bytes
     of a value in the table (18 for one that is stored apart). All are None before the first ANALYZE, or where the role
-    may not see statistics. `storage` is "p" (plain), "m", "e" or "x" (stored apart where it is long).
+    may not see statistics. `storage` is "p" (plain), "m", "e" or "x" (stored apart where it is long). `enumerated`
+    says that its type has a list of values.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Column:
     distinct: float | None = None
     null_share: float | None = None
     width: int | None = None
+    enumerated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +288,9 @@ WHERE c.oid IN ({oids})
 _COLUMNS: Final = """
 SELECT a.attrelid::bigint, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod),
     pg_catalog.format_type(a.atttypid, NULL), a.attnotnull, a.attstorage::text,
-    s.n_distinct::float, s.null_frac::float, s.avg_width
+    s.n_distinct::float, s.null_frac::float, s.avg_width,
+    EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid AND (t.typtype = 'e' OR t.typtype = 'd' AND
+        EXISTS (SELECT FROM pg_catalog.pg_type b WHERE b.oid = t.typbasetype AND b.typtype = 'e')))
 FROM pg_catalog.pg_attribute a
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -433,7 +437,7 @@ def _rows(tuples: float, relpages: int, pages: int, kind: str) -> float | None:
 
 
 def _column(row: tuple[Any, ...], tuples: float) -> Column:
-    _, name, full, base, not_null, storage, distinct, nulls, width = row
+    _, name, full, base, not_null, storage, distinct, nulls, width, enumerated = row
     if distinct is not None and distinct < 0:  # a share of the rows
         distinct = -distinct * max(float(tuples), 1.0)
     return Column(
@@ -445,6 +449,7 @@ def _column(row: tuple[Any, ...], tuples: float) -> Column:
         distinct=None if distinct is None else float(distinct),
         null_share=None if nulls is None else float(nulls),
         width=None if width is None else int(width),
+        enumerated=bool(enumerated),
     )
 
 

@@ -168,7 +168,7 @@ class Examiner:
         return judge(Case(plan, catalog, *key, question.statement, explained.notes), self.settings, more)
 
 
-def _different(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+def different(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     """Those after the first whose values are others."""
     kept = [samples[0]]
     for sample in samples[1:]:
@@ -201,7 +201,7 @@ def questions_for(
     """A question for the slowest sample of each statement, those that took most time in all first."""
     known = {(statement.fingerprint, statement.engine): statement for statement in statements}
     found = [
-        (engine, Question(*key, mine[0], known.get(key), _different(mine)))
+        (engine, Question(*key, mine[0], known.get(key), different(mine)))
         for key, (engine, mine) in samples.items()
         if mine
     ]

@@ -78,7 +78,7 @@ _REASONS: Final[dict[str, Reason]] = {
 _is_state: Final = re.compile(r"[0-9A-Z]{5}").fullmatch
 _CONNECTION_CLASSES: Final = ("08", "28", "3D")  # SQLSTATE classes: connection, authorisation, no such database
 
-_SAID: Final[dict[Reason, str]] = {
+SAID: Final[dict[Reason, str]] = {
     "not explainable": "EXPLAIN takes one SELECT, INSERT, UPDATE, DELETE, MERGE or WITH",
     "locked": "a table is locked, and sqlprobe does not wait; ask again later",
     "timeout": "planning took longer than the limit; a function that planning runs may be slow",
@@ -106,7 +106,7 @@ class Refused(SqlprobeError):  # noqa: N818 - a state, as FileExists is
         self.sqlstate = sqlstate
         code = f"SQLSTATE {sqlstate}" if _is_state(sqlstate) else sqlstate
         told = found or code or reason
-        super().__init__(f"EXPLAIN was asked for, found: {told}; {_SAID[reason]}")
+        super().__init__(f"EXPLAIN was asked for, found: {told}; {SAID[reason]}")
 
 
 @dataclass(frozen=True, slots=True)

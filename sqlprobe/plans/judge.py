@@ -4,6 +4,7 @@ Judging: every rule's smells of one plan, made findings. One node of a plan, one
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -75,7 +76,8 @@ class Case:
     """
     A plan to be judged: of the statement `fingerprint` on `engine`, with what was seen of it (None: nothing).
 
-    `notes` are sentences that belong to each finding, such as that settings were not reproduced.
+    `notes` are sentences that belong to each finding, such as that settings were not reproduced. `timed` is False
+    where the statement's seconds say nothing of what it will cost: on the few rows of a test suite.
     """
 
     plan: Plan
@@ -84,25 +86,32 @@ class Case:
     engine: str = ""
     statement: StatementStats | None = None
     notes: tuple[str, ...] = ()
+    timed: bool = True
 
 
-def judge(case: Case, settings: Settings, more: Iterable[Smell] = ()) -> list[Finding]:
+def judge(
+    case: Case,
+    settings: Settings,
+    more: Iterable[Smell] = (),
+    heeded: Callable[[Smell], Smell | None] = lambda smell: smell,
+) -> list[Finding]:
     """
     The findings of every rule that is not disabled, and of *more*. A rule that raises is counted, and yields nothing.
+    *heeded* is given each smell, and answers what is to be made of it: None for nothing.
     """
     smells: list[Smell] = []
     for rule, check in CHECKS.items():
         if rule in settings.disabled_rules:
             continue
         try:
-            smells.extend(check(case.plan, case.catalog, settings))
+            smells += [each for each in map(heeded, check(case.plan, case.catalog, settings)) if each is not None]
         except Exception as error:  # noqa: BLE001 - ours, and never the application's
             faults.count(f"plan rule {rule}", error)
     smells += [smell for smell in more if smell.rule not in settings.disabled_rules]
     owners: dict[int, Smell] = {}
     also: dict[int, list[str]] = {}
     told: list[Smell] = []
-    for smell in smells:
+    for smell in _together(smells):
         owner = owners.get(smell.nodes[0].number) if smell.rule not in _OWN else None
         if owner is not None:
             if smell.rule not in {owner.rule, *also[id(owner)]}:
@@ -114,6 +123,16 @@ def judge(case: Case, settings: Settings, more: Iterable[Smell] = ()) -> list[Fi
             for node in smell.nodes:
                 owners.setdefault(node.number, smell)
     return [_finding(case, smell, also[id(smell)], settings) for smell in told]
+
+
+def _together(smells: Iterable[Smell]) -> Iterable[Smell]:
+    """The same said of several nodes, of the partitions of a table for instance, is one smell of them all."""
+    found: dict[tuple[str, str, str], Smell] = {}
+    for smell in smells:
+        key = (smell.rule, smell.label, smell.detail)
+        first = found.get(key)
+        found[key] = smell if first is None else dataclasses.replace(first, nodes=(*first.nodes, *smell.nodes))
+    return found.values()
 
 
 def _finding(case: Case, smell: Smell, also: list[str], settings: Settings) -> Finding:
@@ -134,7 +153,7 @@ def _finding(case: Case, smell: Smell, also: list[str], settings: Settings) -> F
     where = site.function if site is not None else case.fingerprint
     return Finding(
         rule=smell.rule,
-        severity=severity_of(smell, statement, share, settings),
+        severity=severity_of(smell, statement if case.timed else None, share, settings),
         title=smell.title,
         advice=smell.advice,
         key=f"{smell.rule}|{smell.label}|{smell.detail}|{where}",

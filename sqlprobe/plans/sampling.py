@@ -105,6 +105,8 @@ class Sampler:
         self._anything_set = False
         self.holds_engines = False  # else a sample keeps no engine alive
         self.wake: Callable[[], None] | None = None  # called when a statement is first seen
+        self.dialects: set[str] = set()  # other than PostgreSQL's, of which nothing is kept
+        self.left_out: dict[str, tuple[str, str]] = {}  # by fingerprint: what it does, and why no sample could be kept
 
     def take(
         self, tally: Tally, statement: str, parameters: Any, context: Any, started_ns: int, elapsed_ns: int
@@ -129,12 +131,14 @@ class Sampler:
             if kept.calls > FIRST_CALLS:
                 tally.sample_ns = elapsed_ns if slowest else kept.slowest_ns
             if parameters is None or context.execute_style is not ExecuteStyle.EXECUTE:
+                self._leave_out(tally, "it ran with many sets of values only")
                 return
             size = len(statement)
             for value in parameters.values() if isinstance(parameters, dict) else parameters:
                 if type(value) in _SIZED:
                     size += len(value)
             if size > MAX_SAMPLE_BYTES:
+                self._leave_out(tally, f"its values have more than {MAX_SAMPLE_BYTES // 1000} kB")
                 return
             settings: tuple[tuple[str, Any], ...] = ()
             unknown = False
@@ -205,9 +209,21 @@ class Sampler:
         self._kept.clear()
         self._bytes = 0
 
+    def restart(self) -> None:
+        """Forget every sample and engine, and keep the first calls of each statement again."""
+        for tally in self._kept.copy():
+            tally.sample_ns = ALWAYS
+        self.clear()
+        self.left_out = {}
+
+    def _leave_out(self, tally: Tally, why: str) -> None:
+        if len(self.left_out) < MAX_STATEMENTS:
+            self.left_out.setdefault(tally.shape.fingerprint, (tally.shape.summary, why))
+
     def _first(self, tally: Tally, context: Any) -> _Kept | None:
         """Get to know a statement; None if there is nothing to keep of it."""
         if context.dialect.name != "postgresql":
+            self.dialects.add(context.dialect.name)
             return None
         kept: _Kept
         if sets_something(tally.shape.operation, tally.shape.text):

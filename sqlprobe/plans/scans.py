@@ -20,6 +20,8 @@ MATTERS_ROWS: Final = 10_000  # a smaller table is read in a few ms whichever wa
 MATTERS_PAGES: Final = 100  # 0.8 MB
 SELECTIVE: Final = 0.05  # of a table's rows: more of them are found faster without an index, or nearly so
 
+_OF_SYSTEM: Final = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+
 # What hands rows on as they come: a LIMIT above it stops what is below.
 _STREAMING: Final = frozenset({
     "Limit", "Result", "Subquery Scan", "LockRows", "Append", "Merge Append", "Gather", "Gather Merge", "ProjectSet",
@@ -37,8 +39,13 @@ _OTHER_INDEXES: Final = frozenset({"@>", "<@", "&&", "?", "?|", "?&", "@@", "@?"
 
 
 def matters(relation: Relation | None) -> bool:
-    """Whether it is large enough for a plan to make a difference."""
-    return relation is not None and (relation.rows or 0) >= MATTERS_ROWS and relation.pages >= MATTERS_PAGES
+    """Whether it is large enough for a plan to make a difference, and a table that its user can index."""
+    return (
+        relation is not None
+        and (relation.rows or 0) >= MATTERS_ROWS
+        and relation.pages >= MATTERS_PAGES
+        and relation.schema not in _OF_SYSTEM
+    )
 
 
 def names_of(node: Node) -> frozenset[str]:

@@ -47,7 +47,7 @@ class Limits:
     What a test may ask of the database: None is any number. `max_seconds` are those in the database.
 
     `zero_ok` lets a test that ran no statement pass. `populate` makes the test an action that is run at each of
-    `sizes`: see `sqlprobe.assert_constant`.
+    `sizes`: see `sqlprobe.assert_constant`. `explain` asks for the plans of this test, or not, whatever the suite does.
     """
 
     max_queries: int | None = None
@@ -61,6 +61,7 @@ class Limits:
     sizes: tuple[int, ...] = SIZES
     slope: float = 0
     cumulative: bool = False
+    explain: bool | None = None
 
     @property
     def any(self) -> bool:
@@ -123,7 +124,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
             return check_sizes(value)
         except GrowthError as error:
             raise pytest.UsageError(f"{where}: {error}") from None
-    if name in {"zero_ok", "cumulative"}:
+    if name in {"zero_ok", "cumulative", "explain"}:
         if not isinstance(value, bool):
             raise pytest.UsageError(f"{where}: True or False is needed")
     elif not number or (name in {"max_queries", "max_rows", "exactly"} and not isinstance(value, int)):

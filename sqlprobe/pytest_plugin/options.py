@@ -34,7 +34,11 @@ STEADY: Final = (
     "n-plus-one", "repeated-statement", "duplicate-statement", "column-load", "write-loop", "row-explosion",
     "query-budget",
 )  # fmt: skip
-
+# Found by --sqlprobe-explain, and by nothing else in tests: steady too, for they do not depend on rows.
+OF_PLANS: Final = (
+    "missing-vector-index", "rls-hides-index", "seq-scan", "unusable-predicate", "vector-operator-mismatch",
+    "vector-unusable-form", "whole-index-walk",
+)  # fmt: skip
 
 _SETTINGS: Final = tuple(item.name for item in dataclasses.fields(Settings))
 
@@ -70,6 +74,7 @@ class Options:
     reports: tuple[Path, ...]
     top: int
     github: bool
+    explain: bool
     settings: Settings
 
     def fails(self, finding: Finding) -> bool:
@@ -203,7 +208,8 @@ def _options(given: _Given) -> Options:
     reports = given.paths("report")
     for path in reports:
         _check_output(path)
-    asked = bool(text or fail_on)
+    explain = given.flag("explain")
+    asked = bool(text or fail_on or explain)
     github = given.text("github").lower() or "auto"
     if github not in {"auto", "on", "off"}:
         raise pytest.UsageError(f"sqlprobe_github: {github!r} cannot be{near(github, ('auto', 'on', 'off'))}")
@@ -211,7 +217,7 @@ def _options(given: _Given) -> Options:
     return Options(
         mode=mode,
         asked=asked,
-        fail_on=fail_on or frozenset(STEADY),
+        fail_on=fail_on or frozenset((*STEADY, *OF_PLANS)),
         fixtures=given.flag("fixtures"),
         max_queries=_number(given.text("max_queries"), "sqlprobe_max_queries"),
         ignore=tuple(allowance(text, "sqlprobe_ignore") for text in given.words("ignore")),
@@ -224,6 +230,7 @@ def _options(given: _Given) -> Options:
         reports=reports,
         top=_number(given.text("top"), "sqlprobe_top", TOP if asked else 0) or 0,
         github=github == "on" or (github == "auto" and in_actions and mode in {"warn", "fail"}),
+        explain=explain,
         settings=_settings(given.lines("settings"), limits),
     )
 

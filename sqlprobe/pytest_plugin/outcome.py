@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from sqlprobe.model import Finding, Site
+    from sqlprobe.pytest_plugin.explain import Sum
     from sqlprobe.pytest_plugin.options import Options
 
 MAX_TOLD: Final = 10  # findings in full; the report has all
@@ -49,6 +50,7 @@ class Outcome:
         self.faults: set[str] = set()  # of ours, in any process
         self.lost = 0  # workers that died before they could tell
         self.statements: list[Report] = []
+        self.plans: Sum | None = None  # where they are asked for
         self._config = config
         self._options = options
         self._reports: list[str] = []
@@ -84,6 +86,12 @@ class Outcome:
             self._tests.setdefault(key, {})[report.nodeid] = None
         for name, calls in payload.get("scopes", ()):
             self._scopes[name] = max(self._scopes.get(name, 0), calls)
+        if "plans" in payload:
+            if self.plans is None:  # a marker asked for them, in a worker
+                from sqlprobe.pytest_plugin.explain import Sum
+
+                self.plans = Sum()
+            self.plans.add(payload["plans"], report.nodeid)
         self._used.update(payload.get("used", ()))
         for each in payload.get("unused", ()):
             self._unused[each] = report.nodeid
@@ -123,7 +131,8 @@ class Outcome:
         """Tell it: one line where no mode was asked for, and only if something was found."""
         terminal.ensure_newline()
         new = self._new_findings()
-        notes = [*self._notes, *self._stale_notes()]
+        plans = () if self.plans is None else self.plans.notes()
+        notes = [*self._notes, *plans, *self._stale_notes()]
         if not self._options.asked:
             if new:
                 terminal.write_line(f"sqlprobe: {self._headline(new)}; pytest --sqlprobe=report tells all", yellow=True)

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from sqlprobe.model import Finding
+    from sqlprobe.pytest_plugin.explain import Explainer
 
 LIMITS: Final = pytest.StashKey[Limits]()
 _WORKER_OUTPUT: Final = "sqlprobe"
@@ -80,6 +82,18 @@ class Session:
         self._suite = dataclasses.replace(NONE, max_queries=options.max_queries, zero_ok=True)
         self._wants_totals = bool(options.reports or options.top)
         self._held: dict[tuple[str, str], dict[str, Any]] = {}  # what a phase of a test had to tell, until its report
+        self._explainer: Explainer | None = None
+        if options.explain:
+            self._want_plans()
+
+    def _want_plans(self) -> None:
+        """Have samples kept, and plans asked for; before the first test."""
+        if self._explainer is None:
+            from sqlprobe.pytest_plugin.explain import Explainer, Sum
+
+            self.watch.settings = dataclasses.replace(self.watch.settings, explain=True)
+            self._explainer = Explainer(self.options.settings)
+            self.outcome.plans = Sum()
 
     def pop(self, item: pytest.Item, when: str) -> dict[str, Any] | None:
         """What the phase *when* of a test had to tell, for its report to carry."""
@@ -110,6 +124,8 @@ class Session:
             if limits.max_queries is None and limits.exactly is None and self.options.max_queries is not None:
                 limits = dataclasses.replace(limits, max_queries=self.options.max_queries)
             item.stash[LIMITS] = limits
+            if limits.explain:
+                self._want_plans()
             if limits.any and _is_benchmark(item):
                 raise pytest.UsageError(
                     f"{item.nodeid}: a benchmark runs its function many times, so a budget of it would mean nothing; "
@@ -165,8 +181,11 @@ class Session:
         """Run the test, and judge it if it has passed so far."""
         self.watch.open()
         run = Run(self.options.settings, SCOPE, self._sums)
+        explainer = self._explainer_of(limits)
+        if explainer is not None:
+            explainer.begin()
         examples: list[Run] = []
-        undo = self._inside(item, examples)
+        undo = self._inside(item, examples, limits)
         if undo is None:
             self.watch.begin(run)
         own: BaseException | None = None
@@ -191,6 +210,9 @@ class Session:
             return (yield)
         self.watch.open()
         run = Run(self.options.settings, FIXTURES, self._sums)
+        explainer = self._explainer_of(limits)
+        if explainer is not None:
+            explainer.begin()
         self.watch.begin(run)
         own: BaseException | None = None
         try:
@@ -199,19 +221,20 @@ class Session:
             own = error
             raise
         finally:
-            only = Limits(allow=limits.allow)  # budgets are of the call
+            only = Limits(allow=limits.allow, explain=limits.explain)  # budgets are of the call
             failure = self._ended(item, when, run, None, only, mode, own)
         if failure is not None:
             raise TestFailed(failure)
         return result
 
-    def _inside(self, item: pytest.Item, runs: list[Run]) -> Callable[[], None] | None:
+    def _inside(self, item: pytest.Item, runs: list[Run], limits: Limits) -> Callable[[], None] | None:
         """
         Where more than the test's own code runs inside its call, or that more than once: observe each time it runs.
 
         Adds to *runs*; what comes back undoes it. None where the call is the test.
         """
         function = getattr(item, "obj", None)
+        is_case = type(item).__name__ == "TestCaseFunction"
 
         def observed(inner: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(inner)
@@ -224,6 +247,8 @@ class Session:
                     return inner(*args, **kwargs)
                 finally:
                     self.watch.end()
+                    if is_case and isinstance(sys.exception(), Exception | None):
+                        self._explain(run, limits)  # before tearDown(): then its tables may be gone
 
             return call
 
@@ -234,7 +259,7 @@ class Session:
                 return None
             handle.inner_test = observed(inner)
             return lambda: setattr(handle, "inner_test", inner)
-        if type(item).__name__ == "TestCaseFunction" and not inspect.iscoroutinefunction(function):
+        if is_case and not inspect.iscoroutinefunction(function):
             testable: Any = item  # setUp() and tearDown() are fixtures, although unittest runs them in the call
             testable.obj = observed(testable.obj)
             return lambda: setattr(testable, "obj", function)
@@ -290,10 +315,30 @@ class Session:
             self.watch.end()
             if examples is not None:
                 run = joined(examples, SCOPE, self.options.settings)
+            # After the teardown its tables are gone; who is interrupted does not wait for plans.
+            if when != "teardown" and isinstance(own, Exception | None):
+                self._explain(run, limits)
             return self._judged(item, when, run, limits, mode, own)
         except Exception as error:  # noqa: BLE001 - ours: the test is as it would have been without us
             faults.count("pytest plugin", error)
             return None
+
+    def _explainer_of(self, limits: Limits) -> Explainer | None:
+        wanted = self.options.explain if limits.explain is None else limits.explain
+        return self._explainer if wanted else None
+
+    def _explain(self, run: Run, limits: Limits) -> None:
+        """What plans say of *run* is found in it too."""
+        explainer = self._explainer_of(limits)
+        if explainer is None or run.plans:
+            return
+        try:
+            asked = explainer.end(run)
+        except Exception as error:  # noqa: BLE001 - ours: the test is as it would have been without us
+            faults.count("plans after a test", error)
+            return
+        run.findings = (*run.findings, *asked.findings)
+        run.plans = asked.payload()
 
     def _judged(
         self, item: pytest.Item, when: str, run: Run, limits: Limits, mode: Mode, own: BaseException | None
@@ -358,6 +403,8 @@ class Session:
             ]
         if used:
             payload["used"] = used
+        if run.plans:
+            payload["plans"] = run.plans
         unused = [each.text for each in limits.allow if each.text not in used]
         if unused:
             payload["unused"] = unused
@@ -377,6 +424,8 @@ class Session:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         statements = self.watch.report() if self._sums is not None and self.watch.opened else None
         self.watch.close()
+        if self._explainer is not None:
+            self._explainer.close()
         if self.is_worker:
             output = {
                 "faults": [f"{each.where}: {each.error}" for each in faults.told()],

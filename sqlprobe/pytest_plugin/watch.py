@@ -39,7 +39,7 @@ class Run:
 
     __slots__ = (
         "_digests", "_lock", "_pending", "_settings", "_sums", "calls", "distinct", "errors", "findings", "kept",
-        "ledger", "name", "ns", "opened_ns", "rows", "scope_calls", "scopes", "wall_ns",
+        "ledger", "name", "ns", "opened_ns", "plans", "rows", "scope_calls", "scopes", "wall_ns",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, name: str, sums: Watch | None = None) -> None:
@@ -55,6 +55,7 @@ class Run:
         self.scope_calls: dict[tuple[str, str], int] = {}  # the most that a scope of that name and kind ran
         self.scopes: dict[tuple[str, str], ScopeTally] = {}
         self.ledger = Ledger(float("inf"))
+        self.plans: dict[str, Any] = {}  # what became of them, where they were asked for
         self.opened_ns = perf_counter_ns()
         self._settings = settings
         self._sums = sums  # who adds up the statements of all tests
