@@ -21,7 +21,7 @@ from sqlprobe import __version__
 from sqlprobe.detectors import DETECTORS, POOL_DETECTORS
 from sqlprobe.model import RULES, SqlprobeError
 from sqlprobe.report import Report, suffix_of
-from sqlprobe.settings import Settings
+from sqlprobe.settings import Settings, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -91,7 +91,7 @@ def _run(options: argparse.Namespace) -> int:
 
     rules = _rules(options.fail_on)
     _check_outputs(options.output)
-    settings = Settings.from_env(Settings(auto_scope=True, call_sites="all"))
+    settings = resolve(base=Settings(auto_scope=True, call_sites="all")).settings
     given = {"slow_seconds": options.slow, "call_sites": options.call_sites, "explain": options.explain or None}
     settings = _replace(settings, {name: value for name, value in given.items() if value is not None})
     if options.module:
@@ -168,7 +168,7 @@ def _explain(options: argparse.Namespace) -> int:
     given = [pair.partition("=")[::2] for pair in options.set]
     if not all(name for name, _ in given):
         raise WrongUse(f"explain --set {options.set[0]}: name=value is needed, such as search_path=shop")
-    settings = _replace(Settings.from_env(), {"explain": True})
+    settings = _replace(resolve().settings, {"explain": True})
     explanation = explaining.explain(
         url, options.sources or [explaining.STDIN], settings, analyze=options.analyze, given=given, top=options.top
     )
@@ -201,7 +201,7 @@ def _audit(options: argparse.Namespace) -> int:
     outputs = [output for output in options.output if output not in prometheus]
     _check_outputs(outputs)
     rules = _rules(options.fail_on, command.RULES)
-    done = command.perform(command.Asked.of(options), Settings.from_env())
+    done = command.perform(command.Asked.of(options), resolve().settings)
     if not options.quiet and STDOUT not in outputs:
         from rich.console import Console
 

@@ -22,10 +22,10 @@ import sqlalchemy as sa
 
 from sqlprobe import capture, faults, orm, probe
 from sqlprobe.model import SqlprobeError
-from sqlprobe.settings import PREFIX, Settings
+from sqlprobe.settings import PREFIX, Settings, config_file, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlprobe.recording import Recording
 
@@ -130,21 +130,27 @@ def _versions() -> Iterator[Check]:
 
 def _settings() -> Iterator[Check]:
     try:
-        chosen = Settings.from_env()
+        chosen, sources = resolve()
+        file = config_file()
     except SqlprobeError as error:
         yield Check("settings", "failed", f"attach() would refuse them: {error}")
         return
-    defaults = Settings()
-    changed = [
-        f"{item.name}={getattr(chosen, item.name)!r} ({PREFIX}{item.name.upper()})"
-        for item in dataclasses.fields(chosen)
-        if getattr(chosen, item.name) != getattr(defaults, item.name)
-    ]
-    text = ", ".join(changed) or f"the defaults; no {PREFIX}… variable is set"
+    looked = f"{file} has no [tool.sqlprobe]" if file is not None else "no pyproject.toml is here"
+    text = _told(chosen, sources) or f"the defaults; no {PREFIX}… variable is set, {looked}"
     if chosen.enabled:
         yield Check("settings", "ok", text)
     else:
         yield Check("settings", "degraded", f"{text}: attach() observes nothing")
+
+
+def _told(settings: Settings, sources: Mapping[str, str]) -> str:
+    """Those of *settings* that are not the default, each with where it comes from."""
+    defaults = Settings()
+    return ", ".join(
+        f"{item.name}={getattr(settings, item.name)!r} ({sources.get(item.name, 'code')})"
+        for item in dataclasses.fields(settings)
+        if getattr(settings, item.name) != getattr(defaults, item.name) or item.name in sources
+    )
 
 
 def _tries() -> Iterator[Check]:
@@ -289,7 +295,9 @@ def _observed() -> Iterator[Check]:
         )
         status: Status = "degraded" if each.paused else "ok"
         paused = "; it is paused" if each.paused else ""
-        yield Check("probe", status, f"of {each.name or 'every engine'}{paused}; engines: {seen}")
+        of = each.name or "every engine"
+        yield Check("probe", status, f"of {of}{paused}; engines: {seen}")
+        yield Check("its settings", "ok", _told(each.settings, each.sources) or "the defaults")
     if probes:
         for name in sorted({watched.name for watched in engines if watched.owner is None}):
             yield Check("engine", "ok", f"{name} has run statements for a recording; no probe observes it")

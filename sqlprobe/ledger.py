@@ -29,7 +29,7 @@ class ScopeTally:
     """Every scope of one name and kind, judged so far."""
 
     __slots__ = ("calls", "calls_buckets", "distinct", "errors", "kind", "late", "name", "ns", "ns_buckets", "rows",
-                 "wall_ns")  # fmt: skip
+                 "unsampled", "wall_ns")  # fmt: skip
 
     def __init__(self, name: str, kind: str) -> None:
         self.name = name
@@ -39,6 +39,7 @@ class ScopeTally:
         self.rows = 0
         self.errors = 0
         self.late = 0
+        self.unsampled = 0
         self.ns = 0
         self.wall_ns = 0
         self.calls_buckets = [0] * (len(CALL_BOUNDS) + 1)
@@ -71,6 +72,7 @@ class ScopeTally:
             errors=self.errors,
             calls_histogram=tuple(self.calls_buckets),
             seconds_histogram=tuple(self.ns_buckets),
+            unsampled=self.unsampled,
         )
 
 
@@ -184,7 +186,7 @@ class Ledger:
     def scopes(self) -> tuple[ScopeStats, ...]:
         with self._lock:
             tallies = list(self._scopes.values())
-        return tuple(tally.stats() for tally in tallies if any(tally.calls_buckets))
+        return tuple(tally.stats() for tally in tallies if tally.unsampled or any(tally.calls_buckets))
 
     def _is_full(self, now: float) -> bool:
         if len(self._findings) >= MAX_FINDINGS and now > self._expires:

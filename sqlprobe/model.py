@@ -160,7 +160,8 @@ class ScopeStats:
 
     `distinct`, `rows`, `seconds` (in the database) and `wall_seconds` are sums over the scopes, nested scopes included;
     `late` statements came after their scope had closed and are in no other number. `p95_calls` and `p95_seconds` are
-    upper edges of `calls_histogram` and `seconds_histogram`.
+    upper edges of `calls_histogram` and `seconds_histogram`. `unsampled` more units of work of that name were left out
+    by `Settings.sample`: no other number here knows of them, those of the statements do.
     """
 
     name: str
@@ -177,6 +178,7 @@ class ScopeStats:
     errors: int = 0
     calls_histogram: tuple[int, ...] = ()
     seconds_histogram: tuple[int, ...] = ()
+    unsampled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,11 +24,11 @@ from sqlprobe.mute import check_label
 from sqlprobe.recording import Recording
 from sqlprobe.report import Process, Report
 from sqlprobe.scopes import Digest
-from sqlprobe.settings import Settings
+from sqlprobe.settings import Settings, resolve
 from sqlprobe.stats import Tally, merged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from sqlalchemy import URL
@@ -90,6 +90,7 @@ class Probe:
         on_finding: Callable[[Finding], object] | None,
     ) -> None:
         self.settings = settings
+        self.sources: Mapping[str, str] = {}  # where each setting that is not the default comes from
         self.name = name  # of the engine, "" for all of them
         self.started = time.time()
         self.attached = False
@@ -339,6 +340,10 @@ class Probe:
         if tally.came_late not in scope.on_late:
             scope.on_late = (*scope.on_late, tally.came_late)
 
+    def pass_by(self, name: str, kind: str) -> None:
+        """Count a unit of work that was not sampled: its statements were counted as they ran."""
+        self._ledger.scope(name, kind).unsampled += 1
+
     def _mine(self, findings: list[Finding]) -> list[Finding]:
         """Without those of other engines, whose statements ran in the same scope."""
         return [finding for finding in findings if self.name in {"", finding.engine} or not finding.engine]
@@ -426,14 +431,15 @@ def attach(
     """
     Observe *engine*, or with None every engine of the process, made before or after.
 
-    *settings* default to `Settings()`; `SQLPROBE_…` variables of the environment come on top. *exporters* are names of
+    *settings* default to `Settings()`; `[tool.sqlprobe]` in pyproject.toml fills in what they leave at its default, and
+    `SQLPROBE_…` variables of the environment come on top. *exporters* are names of
     the entry-point group `sqlprobe.exporters`, or exporters made with options. *on_finding* is called with each finding
     that is new, on the thread whose scope has ended; what it raises is counted, not raised.
 
     Raises:
         AttachError: *engine* is no engine, or an exporter is not installed.
         AlreadyAttached: the engine has a probe. A recording is none, and works beside it.
-        SettingsError: a `SQLPROBE_…` variable does not fit.
+        SettingsError: a `SQLPROBE_…` variable or an entry of pyproject.toml does not fit.
 
     Example:
         >>> import sqlalchemy as sa, sqlprobe
@@ -449,7 +455,7 @@ def attach(
     if on_finding is not None and not callable(on_finding):
         msg = f"attach(on_finding={on_finding!r}): a callable that takes a Finding is needed"
         raise AttachError(msg)
-    chosen = Settings.from_env(settings)
+    chosen, sources = resolve(settings)
     for ignore in chosen.ignores:
         check_label(ignore)
     sync = _sync_engine(engine)
@@ -457,6 +463,7 @@ def attach(
     found = [_exporter(each) for each in given]
     dialect = None if sync is None else sync.dialect
     probe = Probe(dialect, "" if sync is None else capture.engine_name(sync), chosen, on_finding)
+    probe.sources = sources
     if not chosen.enabled:
         return probe
     with _lock:
@@ -551,6 +558,7 @@ def _configure() -> None:
     settings = [observer.settings for observer in every]
     scopes.sinks = tuple(every)
     scopes.slow_ns = min((item.slow_ns for item in settings), default=scopes.NO_LIMIT)
+    scopes.share = max((item.sample for item in settings), default=1.0)
     scopes.keep = max((item.timeline_statements for item in settings), default=0)
     scopes.window_ns = min((round(item.scope_window_seconds * 1e9) for item in settings), default=scopes.NO_LIMIT)
     followers: list[Any] = [follower for probe in active for follower in probe._followers]  # noqa: SLF001 - ours

@@ -525,6 +525,7 @@ class _Page:
             more = [scope.kind] if len(kinds) > 1 and scope.kind and self.width >= WIDE else []
             more += [plural(scope.errors, "error")] if scope.errors else []
             more += [f"{scope.late:,} late"] if scope.late else []
+            more += [f"{scope.unsampled:,} more not sampled"] if scope.unsampled else []
             tail = f" ({harmless(', '.join(more))})" if more else ""
             return _cut_middle(harmless(scope.name), max((width or 200) - _columns(tail), 8)) + tail
 

@@ -455,6 +455,7 @@ def _merge_scopes(group: Sequence[ScopeStats]) -> ScopeStats:
         "seconds": _sum_seconds(each.seconds for each in group),
         "wall_seconds": _sum_seconds(each.wall_seconds for each in group),
         "late": sum(each.late for each in group),
+        "unsampled": sum(each.unsampled for each in group),
         "errors": sum(each.errors for each in group),
         "calls_histogram": _add_histograms(each.calls_histogram for each in group),
         "seconds_histogram": _add_histograms(each.seconds_histogram for each in group),
@@ -587,7 +588,8 @@ def _subtract_statements(after: StatementStats, before: StatementStats) -> State
 def _subtract_scopes(after: ScopeStats, before: ScopeStats) -> ScopeStats | None:
     count = _less(after.count, before.count)
     late = _less(after.late, before.late)
-    if not count and not late:
+    unsampled = _less(after.unsampled, before.unsampled)
+    if not count and not late and not unsampled:
         return None
     given: dict[str, Any] = {
         "name": after.name,
@@ -598,6 +600,7 @@ def _subtract_scopes(after: ScopeStats, before: ScopeStats) -> ScopeStats | None
         "seconds": _less_seconds(after.seconds, before.seconds),
         "wall_seconds": _less_seconds(after.wall_seconds, before.wall_seconds),
         "late": late,
+        "unsampled": unsampled,
         "errors": _less(after.errors, before.errors),
         "calls_histogram": _less_histogram(after.calls_histogram, before.calls_histogram),
         "seconds_histogram": _less_histogram(after.seconds_histogram, before.seconds_histogram),

@@ -738,6 +738,7 @@ current: ContextVar[Scope | None] = ContextVar("sqlprobe.scope", default=None)
 sinks: tuple[Sink, ...] = ()  # replaced whole, never changed
 slow_ns: int = NO_LIMIT  # the lowest threshold of all sinks
 window_ns: int = NO_LIMIT
+share: float = 1.0  # of units of work that the integrations open a scope for: the most that a sink asks for
 keep: int = 0  # records of a scope's beginning that its timeline is made of
 _open: set[Scope] = set()
 

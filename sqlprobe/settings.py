@@ -1,8 +1,9 @@
 """
 Settings: what is watched, what counts as slow, what is kept. Read once, at attach.
 
-Every field can be given to `Settings(...)`, or in the environment as `SQLPROBE_<FIELD>` (lists comma separated, maps as
-`key=value` pairs).
+Every field can be given to `Settings(...)`, in the environment as `SQLPROBE_<FIELD>` (lists comma separated, maps as
+`key=value` pairs), or in the table `[tool.sqlprobe]` of the project's pyproject.toml. The environment wins over the
+code, the code over the file.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from sqlprobe.budgets import BudgetsError, check_budgets, load_budgets
 from sqlprobe.ignores import Ignore, IgnoreError, check_ignores, load_ignores
 from sqlprobe.model import RULES, SqlprobeError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 CallSites = Literal["off", "first", "all"]
 
@@ -30,7 +33,7 @@ class SettingsError(SqlprobeError, ValueError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
-    What a probe does. Immutable; `Settings.from_env()` adds the environment's.
+    What a probe does. Immutable; `attach()` adds what the environment and pyproject.toml say: see `resolve()`.
 
     Attributes:
         enabled: False makes `attach()` return a probe that installs nothing.
@@ -65,6 +68,8 @@ class Settings:
             `long-transaction`; the Prometheus and OpenTelemetry exporters turn it on.
         pool_wait_seconds: a caller that waited at least this long for a connection is a `pool-pressure`.
         long_transaction_seconds: a transaction that was open for at least this long is a `long-transaction`.
+        sample: the share, 0 to 1, of requests and jobs that the framework integrations open a scope for. The others'
+            statements are counted all the same, and they themselves in `ScopeStats.unsampled`; see integrations.md.
 
     Raises:
         SettingsError: a value is out of its range, or of another type than its field's.
@@ -91,6 +96,7 @@ class Settings:
     watch_pools: bool = False
     pool_wait_seconds: float = 0.1
     long_transaction_seconds: float = 5.0
+    sample: float = 1.0
 
     def __post_init__(self) -> None:
         for name in ("enabled", "auto_scope", "watch_pools", "explain"):
@@ -140,6 +146,9 @@ class Settings:
         rate = self.explain_per_minute
         if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= MAX_PLANS_PER_MINUTE:
             raise SettingsError(_message("explain_per_minute", rate, f"a number from 0 to {MAX_PLANS_PER_MINUTE}"))
+        share = self.sample
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise SettingsError(_message("sample", share, "a share from 0 to 1"))
         try:
             object.__setattr__(self, "budgets", check_budgets(self.budgets))
         except ValueError as error:
@@ -163,37 +172,145 @@ class Settings:
         Raises:
             SettingsError: a variable's value does not fit its field, or `SQLPROBE_…` names no setting.
         """
-        defaults = cls()
-        given: dict[str, Any] = {}
-        known = {item.name: item for item in dataclasses.fields(cls)}
-        for variable, text in environ.items():
-            if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS:
-                continue
-            name = variable.removeprefix(PREFIX).lower()
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else f": {', '.join(known)}"
-                msg = f"environment variable {variable}: no setting is called {name!r}{hint}"
-                raise SettingsError(msg)
-            if name == "budgets":
-                given[name] = _budgets(variable, text)
-            elif name == "ignores":
-                given[name] = _ignores(variable, text)
-            else:
-                given[name] = _parse(variable, text, getattr(defaults, name))
-            try:
-                cls(**{name: given[name]})
-            except SettingsError as error:
-                msg = f"environment variable {variable}={text!r}: {error}"
-                raise SettingsError(msg) from None
-        return dataclasses.replace(base or defaults, **given)
+        return dataclasses.replace(base or cls(), **_from_environ(environ))
+
+
+class Resolved(NamedTuple):
+    """Settings put together, and where each that is not the default comes from: "code", a variable's name, a file's."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def resolve(
+    given: Settings | None = None, *, base: Settings | None = None, environ: Mapping[str, str] = os.environ
+) -> Resolved:
+    """
+    What holds: *base* (or the defaults), below what the file says, below *given*, below the environment.
+
+    A field that *given* leaves at its default is one that it does not give. The file is the pyproject.toml of the
+    current folder or the nearest above it, or what `SQLPROBE_CONFIG` names; empty, none.
+
+    Raises:
+        SettingsError: a value does not fit its field, a name is no setting, or the file cannot be what it should.
+    """
+    start, defaults = base or Settings(), Settings()
+    values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    file = config_file(environ)
+    if file is not None:
+        values |= _from_file(file)
+        sources |= dict.fromkeys(values, str(file))
+    if given is not None:
+        coded = {name: value for name in _NAMES if (value := getattr(given, name)) != getattr(defaults, name)}
+        values |= coded
+        sources |= dict.fromkeys(coded, "code")
+    told = _from_environ(environ)
+    values |= told
+    sources |= {name: PREFIX + name.upper() for name in told}
+    return Resolved(dataclasses.replace(start, **values), sources)
+
+
+def config_file(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """
+    The file that settings are read from, None where there is none.
+
+    Raises:
+        SettingsError: `SQLPROBE_CONFIG` names what is no file.
+    """
+    named = environ.get(CONFIG)
+    if named is not None:
+        if not named:
+            return None
+        if not Path(named).is_file():
+            msg = f"environment variable {CONFIG}={named!r}: no such file; name a TOML file with [{_TABLE}], or nothing"
+            raise SettingsError(msg)
+        return Path(named)
+    try:
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / "pyproject.toml").is_file():
+                return folder / "pyproject.toml"
+            if (folder / ".git").exists():  # what is above is another project's
+                break
+    except OSError:  # the folder is gone, or may not be looked into
+        pass
+    return None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    """What `[tool.sqlprobe]` in *path* says, by field."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        # Not ours to complain of, where it is some other tool's file.
+        if isinstance(error, tomllib.TOMLDecodeError) and _TABLE in text:
+            raise SettingsError(f"{path}: no TOML: {error}; mend the line that is named") from None
+        return {}
+    tool = document.get("tool")
+    table = tool.get("sqlprobe", {}) if isinstance(tool, dict) else {}
+    if not isinstance(table, dict):
+        raise SettingsError(f"{path}: a table is needed, found tool.sqlprobe = {table!r}; write [{_TABLE}]")
+    given: dict[str, Any] = {}
+    for name, value in table.items():
+        where = f"{path} [{_TABLE}] {name}"
+        if name not in _NAMES:
+            near = difflib.get_close_matches(name.replace("-", "_"), _NAMES, 1)
+            hint = f"; did you mean {near[0]}?" if near else f": {', '.join(_NAMES)}"
+            raise SettingsError(f"{where}: no setting is called {name!r}{hint}")
+        given[name] = value
+        if name in _FILES and isinstance(value, str):
+            given[name] = _FILES[name](where, str(path.parent / value))
+        _try(where, name, given[name])
+    return given
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the variables of *environ* say, by field."""
+    defaults = Settings()
+    given: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable in _NOT_SETTINGS:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        where = f"environment variable {variable}"
+        if name not in _NAMES:
+            near = difflib.get_close_matches(name, _NAMES, 1)
+            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else f": {', '.join(_NAMES)}"
+            raise SettingsError(f"{where}: no setting is called {name!r}{hint}")
+        if name == "budgets":
+            given[name] = _budgets(f"{where}={text!r}", text)
+        elif name == "ignores":
+            given[name] = _ignores(f"{where}={text!r}", text)
+        else:
+            given[name] = _parse(variable, text, getattr(defaults, name))
+        _try(f"{where}={text!r}", name, given[name])
+    return given
+
+
+def _try(where: str, name: str, value: object) -> None:
+    """
+    See whether *value* can be the setting *name*.
+
+    Raises:
+        SettingsError: it cannot; the message begins with *where* it was found.
+    """
+    wanted: dict[str, Any] = {name: value}
+    try:
+        Settings(**wanted)
+    except SettingsError as error:
+        raise SettingsError(f"{where}: {error}") from None
 
 
 PREFIX: Final = "SQLPROBE_"
 MAX_PLANS_PER_MINUTE: Final = 600
 MAX_TIMELINE_STATEMENTS: Final = 10_000  # of each open scope, with their parameters until it ends
+CONFIG: Final = "SQLPROBE_CONFIG"
+_TABLE: Final = "tool.sqlprobe"
+_NAMES: Final = tuple(item.name for item in dataclasses.fields(Settings))
 # Read elsewhere: by the test suite, and by the processes that `sqlprobe run` starts.
-_NOT_SETTINGS: Final = frozenset({"SQLPROBE_REQUIRE_ALL", "SQLPROBE_RUN_DIR", "SQLPROBE_RUN_OPTIONS"})
+_NOT_SETTINGS: Final = frozenset({CONFIG, "SQLPROBE_REQUIRE_ALL", "SQLPROBE_RUN_DIR", "SQLPROBE_RUN_OPTIONS"})
 _WORDS: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 
@@ -221,28 +338,28 @@ def _parse(variable: str, text: str, default: object) -> Any:
     return text
 
 
-def _budgets(variable: str, text: str) -> dict[str, int]:
+def _budgets(where: str, text: str) -> dict[str, int]:
     """The file that *text* names, or `GET /orders=4,GET /users*=6`."""
     if text.strip().endswith(".toml"):
         try:
             return load_budgets(text.strip())
         except BudgetsError as error:
-            msg = f"environment variable {variable}={text!r}: {error}"
-            raise SettingsError(msg) from None
+            raise SettingsError(f"{where}: {error}") from None
     pairs = [item.rpartition("=") for item in text.split(",") if item.strip()]
     if not all(name.strip() and limit.strip().isdecimal() for name, _, limit in pairs):
-        msg = f"environment variable {variable}={text!r}: a .toml file or pairs are needed, such as GET /orders=4"
-        raise SettingsError(msg)
+        raise SettingsError(f"{where}: a .toml file or pairs are needed, such as GET /orders=4")
     return {name.strip(): int(limit) for name, _, limit in pairs}
 
 
-def _ignores(variable: str, text: str) -> tuple[Ignore, ...]:
+def _ignores(where: str, text: str) -> tuple[Ignore, ...]:
     """Those in the file that *text* names."""
     try:
         return load_ignores(text.strip())
     except IgnoreError as error:
-        msg = f"environment variable {variable}={text!r}: {error}"
-        raise SettingsError(msg) from None
+        raise SettingsError(f"{where}: {error}") from None
+
+
+_FILES: Final[dict[str, Callable[[str, str], Any]]] = {"budgets": _budgets, "ignores": _ignores}
 
 
 def _check(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:

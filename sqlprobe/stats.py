@@ -268,6 +268,7 @@ def scope_stats(
     errors: int,
     calls_histogram: tuple[int, ...],
     seconds_histogram: tuple[int, ...],
+    unsampled: int = 0,
 ) -> ScopeStats:
     """A `ScopeStats` whose count and percentiles are those of its histograms."""
     count = sum(calls_histogram)
@@ -286,6 +287,7 @@ def scope_stats(
         errors=errors,
         calls_histogram=calls_histogram,
         seconds_histogram=seconds_histogram,
+        unsampled=unsampled,
     )
 
 

@@ -224,3 +224,29 @@ def test_the_command_prints_json(capsys, listener):
     told = json.loads(capsys.readouterr().out)
     assert (1, False) == (status, told["works"])
     assert {"name", "status", "text"} == set(told["checks"][0])
+
+
+def test_settings_are_told_with_their_sources(tmp_path, monkeypatch, engine):
+    (tmp_path / "pyproject.toml").write_text("[tool.sqlprobe]\nloop_threshold = 4\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SQLPROBE_SLOW_SECONDS", "0.5")
+    with sqlprobe.attach(engine, settings=sqlprobe.Settings(release="7")):
+        diagnosis = doctor.examine()
+
+    told = f"slow_seconds=0.5 (SQLPROBE_SLOW_SECONDS), loop_threshold=4 ({tmp_path / 'pyproject.toml'})"
+    of_probe = told.replace(", loop", ", loop") + ", release='7' (code)"
+    assert [("ok", told)] == found(diagnosis, "settings")
+    assert [set(of_probe.split(", "))] == [set(text.split(", ")) for _, text in found(diagnosis, "its settings")]
+
+
+def test_settings_without_any_source_are_the_defaults(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+    bare = found(doctor.examine(), "settings")
+    (tmp_path / "pyproject.toml").write_text("[project]\nname = 'shop'\n")
+    other = found(doctor.examine(), "settings")
+
+    assert [
+        [("ok", "the defaults; no SQLPROBE_… variable is set, no pyproject.toml is here")],
+        [("ok", f"the defaults; no SQLPROBE_… variable is set, {tmp_path / 'pyproject.toml'} has no [tool.sqlprobe]")],
+    ] == [bare, other]

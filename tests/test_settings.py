@@ -8,7 +8,7 @@ import pytest
 
 import sqlprobe
 from sqlprobe.model import RULES
-from sqlprobe.settings import Settings, SettingsError
+from sqlprobe.settings import Settings, SettingsError, config_file, resolve
 
 SECONDS = "a number of seconds above 0 is needed"
 NAMES = [field.name for field in dataclasses.fields(Settings)]
@@ -241,3 +241,158 @@ def test_disabled_by_the_environment_installs_nothing(engine, monkeypatch):
     probe = sqlprobe.attach(engine)
 
     assert (False, None) == (probe.attached, sqlprobe.probe_of(engine))
+
+
+# --- pyproject.toml ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project's folder, which is the current one; call it with what its [tool.sqlprobe] holds."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+
+    def write(text, head="[tool.sqlprobe]\n", name="pyproject.toml"):
+        (tmp_path / name).write_text(head + text, encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def resolved(given=None, base=None, **environ):
+    return resolve(given, base=base, environ={f"SQLPROBE_{name}": text for name, text in environ.items()})
+
+
+def file_error(**environ):
+    with pytest.raises(SettingsError) as raised:
+        resolved(**environ)
+    return str(raised.value)
+
+
+def test_environment_over_code_over_file_over_base(project):
+    file = project("slow_seconds = 1\nloop_threshold = 7\nrelease = 'file'\ncall_sites = 'off'\n")
+
+    found = resolved(
+        Settings(loop_threshold=5, release="code"), base=Settings(call_sites="all", auto_scope=True), RELEASE="environ"
+    )
+
+    assert found == (
+        Settings(slow_seconds=1, loop_threshold=5, release="environ", call_sites="off", auto_scope=True),
+        {
+            "slow_seconds": str(file),
+            "loop_threshold": "code",
+            "release": "SQLPROBE_RELEASE",
+            "call_sites": str(file),
+        },
+    )
+
+
+def test_every_type_of_toml_is_read(project, tmp_path):
+    (tmp_path / "budgets.toml").write_text('[budgets]\n"GET /a" = 4\n')
+    project(
+        "enabled = false\nslow_seconds = 0.5\npackages = ['shop', 'ns.billing']\nbudgets = 'budgets.toml'\n"
+        "[tool.sqlprobe.path_map]\n'/srv/app/' = ''\n"
+        "[[tool.sqlprobe.ignores]]\nrule = 'n-plus-one'\nlabel = 'Order.items'\nreason = 'two rows'\n"
+    )
+
+    assert (
+        Settings(
+            enabled=False,
+            slow_seconds=0.5,
+            packages=("shop", "ns.billing"),
+            budgets={"GET /a": 4},
+            path_map={"/srv/app/": ""},
+            ignores=(sqlprobe.Ignore("n-plus-one", "Order.items", reason="two rows"),),
+        )
+        == resolved().settings
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slow_seconds = '1'", f"slow_seconds: Settings(slow_seconds='1'): {SECONDS}"),
+        ("enabled = 1", "enabled: Settings(enabled=1): True or False is needed"),
+        ("sample = 10", "sample: Settings(sample=10): a share from 0 to 1 is needed"),
+        ("slow-seconds = 1", "slow-seconds: no setting is called 'slow-seconds'; did you mean slow_seconds?"),
+        ("zzz = 1", f"zzz: no setting is called 'zzz': {', '.join(NAMES)}"),
+        ("packages = 'shop'", "packages: Settings(packages='shop'): a tuple of strings, such as ('shop',) is needed"),
+    ],
+)
+def test_wrong_entry_is_told_with_its_file_and_what_would_do(project, text, message):
+    file = project(text)
+
+    assert f"{file} [tool.sqlprobe] {message}" == file_error()
+
+
+def test_a_file_that_an_entry_names_and_that_is_missing_is_told(project):
+    file = project("budgets = 'none.toml'")
+
+    assert file_error().startswith(f"{file} [tool.sqlprobe] budgets: budgets {file.parent / 'none.toml'}: ")
+
+
+def test_a_table_that_is_none_is_told(project):
+    file = project("sqlprobe = 3\n", head="[tool]\n")
+
+    assert f"{file}: a table is needed, found tool.sqlprobe = 3; write [tool.sqlprobe]" == file_error()
+
+
+def test_broken_toml_is_told_only_where_it_means_us(project):
+    project("x = \n", head="[tool.other]\n")
+    others = resolved()
+    file = project("slow_seconds = \n")
+
+    assert (Settings(), {}) == others
+    assert file_error().startswith(f"{file}: no TOML: Invalid value (at line 2")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe[tool.sqlprobe]", b"tool = 3\n", b"[tool.ruff]\nx = 1\n"])
+def test_files_that_say_nothing_to_us_change_nothing(project, tmp_path, content):
+    (tmp_path / "pyproject.toml").write_bytes(content)
+
+    assert (Settings(), {}) == resolved()
+
+
+def test_the_nearest_file_above_counts_and_none_beyond_the_repository(project, tmp_path, monkeypatch):
+    file = project("loop_threshold = 9\n")
+    (tmp_path / "src" / "shop").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "src" / "shop")
+    inside = config_file({}), resolved().settings.loop_threshold
+    (tmp_path / "src" / ".git").mkdir()
+
+    assert ((file, 9), None) == (inside, config_file({}))
+
+
+def test_a_variable_names_another_file_or_none(project, tmp_path):
+    project("loop_threshold = 9\n")
+    other = project("loop_threshold = 4\n", name="other.toml")
+    missing = tmp_path / "missing.toml"
+
+    assert (4, 2) == (resolved(CONFIG=str(other)).settings.loop_threshold, resolved(CONFIG="").settings.loop_threshold)
+    assert (
+        f"environment variable SQLPROBE_CONFIG={str(missing)!r}: no such file; name a TOML file with [tool.sqlprobe], "
+        "or nothing"
+    ) == file_error(CONFIG=str(missing))
+
+
+def test_a_folder_that_is_gone_has_no_file(tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert config_file({}) is None
+
+
+def test_attach_takes_the_file(project, engine):
+    project("slow_seconds = 0.25\n")
+    with sqlprobe.attach(engine, settings=Settings(loop_threshold=3)) as probe:
+        assert (0.25, 3) == (probe.settings.slow_seconds, probe.settings.loop_threshold)
+
+
+def test_a_wrong_file_fails_attach_and_leaves_nothing(project, engine):
+    project("slow_seconds = 'x'\n")
+    with pytest.raises(SettingsError):
+        sqlprobe.attach(engine)
+
+    assert sqlprobe.probe_of(engine) is None

@@ -10,9 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlprobe import faults
-from sqlprobe.integrations import UNKNOWN_ROUTE, verb
-from sqlprobe.scopes import Scope
+from sqlprobe.integrations import UNKNOWN_ROUTE, Unit, share_of, verb
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping
@@ -35,41 +33,46 @@ class SqlprobeMiddleware:
         name: makes the scope's name of the ASGI connection scope once the application begins to answer; None names it
             by method and route template ("GET /orders/{order_id}"), or "GET (no route)" where the framework tells none:
             never by the path, whose names are without bound.
+        sample: the share of requests that get a scope, 0 to 1; None: what `Settings.sample` says.
+        headers: whether responses tell the statements and milliseconds that went before their first byte.
+
+    Raises:
+        SqlprobeError: *sample* is no share.
     """
 
-    def __init__(self, app: App, *, name: Callable[[MutableMapping[str, Any]], str] | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        name: Callable[[MutableMapping[str, Any]], str] | None = None,
+        sample: float | None = None,
+        headers: bool = False,
+    ) -> None:
         self.app = app
         self._name = name or route_name
+        self._share = share_of(sample)
+        self._headers = headers
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        ours = Scope(_verb(scope), kind="request" if scope["type"] == "http" else "websocket")
-        named = False
-
-        def name() -> None:
-            nonlocal named
-            named = True
-            try:
-                ours.rename(self._name(scope))
-            except Exception as error:  # noqa: BLE001 - a naming function's; the response goes its way
-                faults.count("naming a request", error)
+        unit = Unit(_verb(scope), "request" if scope["type"] == "http" else "websocket", self._share)
 
         async def send_named(message: Message) -> None:
             # By the first message a router has written its route into the connection scope, and a websocket or a
             # stream that stays open is judged under it.
-            if not named:
-                name()
+            unit.call_it(lambda: self._name(scope))
+            if self._headers and message["type"] == "http.response.start":
+                told = [(name.lower().encode(), text.encode()) for name, text in unit.headers()]
+                message = {**message, "headers": [*message.get("headers", ()), *told]}
             await send(message)
 
-        ours.open()
         try:
             await self.app(scope, receive, send_named)
         finally:
-            if not named:
-                name()
-            ours.close()
+            unit.call_it(lambda: self._name(scope))
+            unit.end()
 
 
 def route_name(scope: MutableMapping[str, Any]) -> str:

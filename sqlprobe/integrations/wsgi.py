@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlprobe import faults
-from sqlprobe.integrations import UNKNOWN_ROUTE, verb
-from sqlprobe.scopes import Scope, current
+from sqlprobe.integrations import UNKNOWN_ROUTE, Unit, share_of, verb
+from sqlprobe.scopes import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from sqlprobe.scopes import Scope
 
     Environ = dict[str, Any]
     App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -30,37 +31,40 @@ class SqlprobeMiddleware:
         name: makes the scope's name of the environ once the application begins to answer; None names it by method and
             the route that the framework left in the environ, or "GET (no route)": never by the path, whose names are
             without bound. A view can say `environ["sqlprobe.route"] = "/orders/<id>"`.
+        sample: the share of requests that get a scope, 0 to 1; None: what `Settings.sample` says.
+        headers: whether responses tell the statements and milliseconds that went before they began.
+
+    Raises:
+        SqlprobeError: *sample* is no share.
     """
 
-    def __init__(self, app: App, *, name: Callable[[Environ], str] | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        name: Callable[[Environ], str] | None = None,
+        sample: float | None = None,
+        headers: bool = False,
+    ) -> None:
         self.app = app
         self._name = name or route_name
+        self._share = share_of(sample)
+        self._headers = headers
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        scope = Scope(verb(environ.get("REQUEST_METHOD")), kind="request")
-        named = False
-
-        def name() -> None:
-            nonlocal named
-            if named:
-                return
-            named = True
-            try:
-                scope.rename(self._name(environ))
-            except Exception as error:  # noqa: BLE001 - a naming function's; the response goes its way
-                faults.count("naming a request", error)
-
         def start_named(*args: Any, **kwargs: Any) -> Any:
             # Flask has chosen its route by now, and forgets it before it returns.
-            name()
+            unit.call_it(lambda: self._name(environ))
+            if self._headers and len(args) > 1:
+                args = (args[0], [*args[1], *unit.headers()], *args[2:])
             return start_response(*args, **kwargs)
 
         def finish() -> None:
-            name()
-            scope.close()
+            unit.call_it(lambda: self._name(environ))
+            unit.end()
 
         outside = current.get()
-        scope.open()
+        unit = Unit(verb(environ.get("REQUEST_METHOD")), "request", self._share)
         try:
             body = self.app(environ, start_named)
         except BaseException:

@@ -12,7 +12,7 @@ from sqlprobe.growth import assert_constant
 from sqlprobe.pytest_plugin.limits import Limits, Seen, accusation, verdict
 from sqlprobe.pytest_plugin.options import Allowance, check_rule
 from sqlprobe.recording import Recording
-from sqlprobe.settings import Settings
+from sqlprobe.settings import Settings, resolve
 from sqlprobe.verdict import CheckError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Watcher:
     """
 
     def __init__(self, session: Session | None, item: Any) -> None:
-        self.settings = session.options.settings if session else Settings.from_env(Settings(call_sites="all"))
+        self.settings = session.options.settings if session else resolve(base=Settings(call_sites="all")).settings
         self.recording = Recording(self.settings)
         self._allowed: tuple[Allowance, ...] = ()
         self._began = False

@@ -17,7 +17,7 @@ from sqlprobe.baseline import Baseline
 from sqlprobe.budgets import load_budgets
 from sqlprobe.model import RULES, SqlprobeError
 from sqlprobe.report import Report, ReportError, suffix_of
-from sqlprobe.settings import PREFIX, Settings
+from sqlprobe.settings import PREFIX, Settings, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -245,8 +245,8 @@ def _settings(lines: list[str], budgets: dict[str, int]) -> Settings:
             raise pytest.UsageError(f"sqlprobe_settings: no setting is called {name!r}{near(name, _SETTINGS)}")
         environment[PREFIX + name.strip().upper()] = value.strip()
     # The line of each statement is wanted; the environment and the ini file may say otherwise.
-    base = Settings.from_env(Settings(call_sites="all", budgets=budgets), environ=environment)
-    return Settings.from_env(base)
+    given = {**environment, **os.environ}
+    return resolve(Settings(budgets=budgets), base=Settings(call_sites="all"), environ=given).settings
 
 
 def _number(text: str, name: str, default: int | None = None) -> int | None:
