@@ -6,15 +6,18 @@ Exemplars: for each statement and bucket the last call that belongs to a sampled
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlprobe_exporters.metrics import SECONDS_BOUNDS
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import SpanContext
+
     from sqlprobe import Probe
 
-_BOUNDS_NS: Final = [round(bound * 1e9) for bound in SECONDS_BOUNDS]
+    Kept = dict[int, tuple[SpanContext, int, int]]
+
+BOUNDS_NS: Final = [round(bound * 1e9) for bound in SECONDS_BOUNDS]
 MAX_STATEMENTS: Final = 2_000
 
 
@@ -33,23 +36,25 @@ class Exemplars:
     __slots__ = ("by_statement",)
 
     def __init__(self) -> None:
-        self.by_statement: dict[tuple[str, str], dict[int, tuple[int, int, int, float]]] = {}
+        self.by_statement: dict[tuple[str, str], Kept] = {}
 
-    def put(self, key: tuple[str, str], trace_id: int, span_id: int, elapsed_ns: int, timestamp: float) -> None:
-        """Keep a call. In the application's thread; identifiers are made readable by whoever reads."""
-        known = self.by_statement.get(key)
-        if known is None:
-            if len(self.by_statement) >= MAX_STATEMENTS:
-                return
-            known = self.by_statement.setdefault(key, {})
-        known[bisect_left(_BOUNDS_NS, elapsed_ns)] = (trace_id, span_id, elapsed_ns, timestamp)
+    def place_of(self, key: tuple[str, str]) -> Kept:
+        """
+        Where calls of a statement are put, by their place among `BOUNDS_NS`: the span, nanoseconds, Unix nanoseconds.
+
+        Written in the application's thread; identifiers are made readable by whoever reads. Past the bound on
+        statements nobody reads it.
+        """
+        if len(self.by_statement) >= MAX_STATEMENTS:
+            return self.by_statement.get(key, {})
+        return self.by_statement.setdefault(key, {})
 
     def of(self, engine: str, fingerprint: str) -> dict[int, Exemplar]:
         """Those of a statement, by the number of the bucket."""
         known = self.by_statement.get((engine, fingerprint), {})
         return {
-            bucket: Exemplar(f"{trace:032x}", f"{span:016x}", ns / 1e9, timestamp)
-            for bucket, (trace, span, ns, timestamp) in known.copy().items()
+            bucket: Exemplar(f"{span.trace_id:032x}", f"{span.span_id:016x}", ns / 1e9, at_ns / 1e9)
+            for bucket, (span, ns, at_ns) in known.copy().items()
         }
 
 

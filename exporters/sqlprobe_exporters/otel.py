@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import weakref
+from bisect import bisect_left
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,10 +22,11 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry._logs import SeverityNumber, get_logger
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation import _SPAN_KEY  # where `get_current_span()` looks
 
 import sqlprobe
-from sqlprobe_exporters.exemplars import Exemplars, exemplars_of
-from sqlprobe_exporters.otel_direct import Direct, direct_of
+from sqlprobe_exporters.exemplars import BOUNDS_NS, Exemplars, exemplars_of
+from sqlprobe_exporters.otel_direct import Direct, context_reader, direct_of, flags_of, is_valid, span_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,9 +64,8 @@ MAX_SITES: Final = 50  # lines that one statement is run from
 EVENT_SECONDS: Final = 60.0  # between two events of one finding
 MAX_FINDINGS: Final = 2_000
 _LAZY: Final = 1  # of a record's load: what kind of statement the ORM made
-_SUPPRESS: Final = tuple(
-    key for key in ("suppress_instrumentation", getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", None)) if key
-)
+_SUPPRESS: Final = "suppress_instrumentation"
+_SUPPRESS_TOO: Final[str] = getattr(otel_context, "_SUPPRESS_INSTRUMENTATION_KEY", _SUPPRESS)
 _OTHERS: Final = ("sqlalchemy", "asyncpg", "psycopg", "psycopg2", "sqlite3", "aiopg", "pymysql", "mysqlclient", "dbapi")
 
 _SEVERITY: Final = {
@@ -73,19 +74,22 @@ _SEVERITY: Final = {
     "error": SeverityNumber.ERROR,
 }
 _current_span: Final = trace.get_current_span
+_current_context: Final = context_reader()
+_now_ns: Final = time.time_ns
+_NO_PARENT: Final = trace.INVALID_SPAN_CONTEXT
 
 
 class Statement:
     """What every span of one statement on one engine has."""
 
-    __slots__ = ("at", "attributes", "bound", "direct", "key", "kind", "name")
+    __slots__ = ("at", "attributes", "direct", "exemplars", "kind", "name", "templates")
 
-    def __init__(self, tally: Tally, url: URL, *, text: bool) -> None:
+    def __init__(self, tally: Tally, url: URL, exemplars: Exemplars, *, text: bool) -> None:
         self.at: dict[Place, dict[str, Any]] = {}
-        self.direct: Direct | None = None  # which `bound` was made by: the attributes by line
-        self.bound: dict[Place | None, Any] = {}
+        self.direct: Direct | None = None  # which `templates` was made by: a span's fields, by line
+        self.templates: dict[Place | None, dict[str, Any]] = {}
         shape = tally.shape
-        self.key = (tally.engine, shape.fingerprint)
+        self.exemplars = exemplars.place_of((tally.engine, shape.fingerprint))
         self.attributes = statement_attributes(url)
         if shape.summary:
             self.attributes["db.query.summary"] = shape.summary
@@ -111,15 +115,15 @@ class Statement:
             }
         return known
 
-    def bound_at(self, place: Place | None, direct: Direct) -> Any:
-        """The same, as the SDK keeps them: made once for all spans."""
-        if self.direct is not direct or len(self.bound) > MAX_SITES:
+    def template_at(self, place: Place | None, direct: Direct) -> dict[str, Any]:
+        """The fields of its spans, as the SDK keeps them: made once for all."""
+        if self.direct is not direct or len(self.templates) > MAX_SITES:
             self.direct = direct
-            self.bound = {}
-        known = self.bound.get(place)
+            self.templates = {}
+        known = self.templates.get(place)
         if known is None:
             values = self.attributes if place is None else self.attributes_at(place)
-            known = self.bound[place] = direct.attributes(values)
+            known = self.templates[place] = direct.template(self.name, self.kind, values)
         return known
 
 
@@ -193,12 +197,8 @@ class OpenTelemetry:
             return Silent()
         if self._pools:
             probe.watch_pools()
-        for name in _instrumented():
-            probe.fault(
-                f"otel: opentelemetry-instrumentation-{name} is active too, so statements have two spans",
-                DoubleInstrumentation(),
-            )
         started = (Started if self._options["spans"] else Watcher)(probe, **self._options)
+        started.look_for_others()
         started.unfollow = probe.follow(started)
         if self._metrics is not False:
             from sqlprobe_exporters import otel_metrics
@@ -236,6 +236,17 @@ class Watcher:
         self._logger: Logger | None = None
         self.unfollow: Any = None
         self.pusher: Pusher | None = None
+        self._others: set[str] = set()
+
+    def look_for_others(self) -> None:
+        """Tell once of each other instrumentation that makes spans of the same statements."""
+        for name in _instrumented():
+            if name not in self._others:
+                self._others.add(name)
+                self._probe.fault(
+                    f"otel: opentelemetry-instrumentation-{name} is active too, so statements have two spans",
+                    DoubleInstrumentation(),
+                )
 
     def forget(self) -> None:
         """After a fork: what is pending is the parent's."""
@@ -331,37 +342,59 @@ class Started(Watcher):
     # --- in the application's thread, right after a statement ------------------------------------------------------
 
     def wants(self) -> bool:
-        context = _current_span().get_span_context()
-        return bool(context.trace_flags & 1) or (self._root_spans and not context.is_valid)
+        span = _current_context().get(_SPAN_KEY)
+        if span is None:
+            return self._root_spans
+        context = span.get_span_context()
+        return flags_of(context) & 1 != 0 or (self._root_spans and not is_valid(context))
 
     def take(self, record: tuple[Any, ...], scope: Scope | None) -> None:  # noqa: ARG002 - as every recorder's
-        tally, _, elapsed, _, load, place, extra = record[:7]
+        tally, _, elapsed, _, load, place, extra, _, _ = record
         try:
             statement = self._statements[tally]
         except KeyError:
             statement = self._learn(tally)
-        if statement is None or self._probe.paused or _suppressed(otel_context.get_current()):
+        context = _current_context()
+        if statement is None or context.get(_SUPPRESS) or context.get(_SUPPRESS_TOO):
             return
-        end_ns = time.time_ns()
-        context = _current_span().get_span_context()
-        parent_id = context.span_id
-        failed = extra is not None and extra.error is not None
-        if elapsed < self._min_ns and not failed:
-            self._exemplars.put(statement.key, context.trace_id, parent_id, elapsed, end_ns / 1e9)
+        end_ns = _now_ns()
+        span = context.get(_SPAN_KEY)
+        parent = _NO_PARENT if span is None else span.get_span_context()
+        if extra is None and elapsed >= self._min_ns:
+            if self._compress and elapsed <= COMPRESS_NS and is_valid(parent) and self._listens():
+                statement.exemplars[bisect_left(BOUNDS_NS, elapsed)] = (parent, elapsed, end_ns)
+                self._collect(statement, span_id_of(parent), end_ns - elapsed, end_ns, place, load)
+                return
+            direct = self._direct
+            if direct is not None and not self._pending and is_valid(parent) and direct.serves():
+                template = statement.template_at(place, direct)
+                told = direct.emit(template, parent, end_ns - elapsed, end_ns)
+                statement.exemplars[bisect_left(BOUNDS_NS, elapsed)] = (told, elapsed, end_ns)
+                return
+        self._take_other(statement, parent, record, end_ns)
+
+    def _take_other(self, statement: Statement, parent: SpanContext, record: tuple[Any, ...], end_ns: int) -> None:
+        _, _, elapsed, _, load, place, extra, _, _ = record
+        if extra is not None and extra.error is not None:
+            pass
+        elif elapsed < self._min_ns:
+            statement.exemplars[bisect_left(BOUNDS_NS, elapsed)] = (parent, elapsed, end_ns)
             return
-        if failed or not self._compress or elapsed > COMPRESS_NS or not parent_id or not self._listens():
-            if parent_id in self._pending:
-                self._flush_plain(parent_id)
-            told = self._emit_span(statement, None, end_ns - elapsed, end_ns, place, extra)
-            if told.trace_flags & 1:
-                self._exemplars.put(statement.key, told.trace_id, told.span_id, elapsed, end_ns / 1e9)
+        elif (
+            self._compress
+            and elapsed <= COMPRESS_NS
+            and is_valid(parent)
+            and (extra is None or not (extra.many or extra.more))
+            and self._listens()
+        ):
+            statement.exemplars[bisect_left(BOUNDS_NS, elapsed)] = (parent, elapsed, end_ns)
+            self._collect(statement, span_id_of(parent), end_ns - elapsed, end_ns, place, load)
             return
-        self._exemplars.put(statement.key, context.trace_id, parent_id, elapsed, end_ns / 1e9)
-        if extra is not None and (extra.many or extra.more):
-            self._flush_plain(parent_id)
-            self._emit_span(statement, None, end_ns - elapsed, end_ns, place, extra)
-            return
-        self._collect(statement, parent_id, end_ns - elapsed, end_ns, place, load)
+        if span_id_of(parent) in self._pending:
+            self._flush_plain(span_id_of(parent))
+        told = self._emit_span(statement, None, end_ns - elapsed, end_ns, place, extra)
+        if flags_of(told) & 1:
+            statement.exemplars[bisect_left(BOUNDS_NS, elapsed)] = (told, elapsed, end_ns)
 
     def _collect(
         self,
@@ -435,8 +468,7 @@ class Started(Watcher):
             direct = self._direct_way()
             parent = _current_span(context).get_span_context()
             if direct is not None and parent.is_valid:
-                bound = statement.bound_at(place, direct)
-                return direct.emit(statement.name, statement.kind, bound, parent, start_ns, end_ns)
+                return direct.emit(statement.template_at(place, direct), parent, start_ns, end_ns)
         tracer = self._tracer
         if tracer is None:
             tracer = self._tracer = trace.get_tracer(
@@ -481,10 +513,11 @@ class Started(Watcher):
         return self._direct
 
     def _learn(self, tally: Tally) -> Statement | None:
+        self.look_for_others()  # they may have come after us
         url = self._probe.url_of(tally)
         if len(self._statements) >= MAX_STATEMENTS:
             self._statements.clear()
-        statement = None if url is None else Statement(tally, url, text=self._text)
+        statement = None if url is None else Statement(tally, url, self._exemplars, text=self._text)
         self._statements[tally] = statement
         return statement
 
@@ -605,10 +638,7 @@ def _error(name: str) -> tuple[str, str, str]:
 
 
 def _suppressed(context: Context) -> bool:
-    for key in _SUPPRESS:  # noqa: SIM110 - a generator would cost more than the rest
-        if context.get(key):
-            return True
-    return False
+    return bool(context.get(_SUPPRESS) or context.get(_SUPPRESS_TOO))
 
 
 def _instrumented() -> list[str]:

@@ -19,7 +19,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics.export import MetricExportResult
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
@@ -27,6 +27,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 
 import sqlprobe
+from sqlprobe_exporters import otel, otel_direct
 from sqlprobe_exporters.exemplars import exemplars_of
 from sqlprobe_exporters.otel import OpenTelemetry, statement_attributes
 
@@ -90,7 +91,8 @@ def telemetry():
 
 
 @pytest.fixture
-def attach(telemetry):
+def attach(telemetry, monkeypatch):
+    monkeypatch.setattr(otel, "COMPRESS_NS", 10**12)  # a busy machine takes longer for a call than what makes it slow
     probes = []
 
     def attach(engine, **options):
@@ -212,6 +214,15 @@ def test_suppressed_statements_make_no_span(shop, telemetry, attach):
         otel_context.detach(token)
 
     assert [] == telemetry.spans
+
+
+@pytest.mark.parametrize("current", [otel_context.get_current, otel_direct.context_reader()])
+def test_the_context_is_the_callers_however_it_is_read(current):
+    token = otel_context.attach(otel_context.set_value("key", "value"))
+    try:
+        assert otel_context.get_current() is current()
+    finally:
+        otel_context.detach(token)
 
 
 def test_other_engines_make_no_span(shop, make_engine, telemetry, attach):
@@ -394,6 +405,19 @@ def test_uncompressed_where_asked_for(shop, telemetry, attach):
             one(shop)
 
     assert 3 == len(telemetry.spans)
+
+
+def test_a_slow_call_has_a_span_of_its_own(shop, telemetry, attach, monkeypatch):
+    attach(shop)
+    with telemetry.request():
+        one(shop)
+        monkeypatch.setattr(otel, "COMPRESS_NS", 0)
+        one(shop)
+        monkeypatch.setattr(otel, "COMPRESS_NS", 10**12)
+        one(shop)
+
+    assert [None, None, None] == [span.attributes.get("sqlprobe.compressed.count") for span in telemetry.spans]
+    assert sorted(span.start_time for span in telemetry.spans) == [span.start_time for span in telemetry.spans]
 
 
 def test_an_error_is_no_part_of_a_run(shop, telemetry, attach):
@@ -611,16 +635,21 @@ def test_nothing_starts_where_the_sdk_is_disabled(shop, telemetry, attach, monke
     assert [] == telemetry.spans
 
 
-def test_double_instrumentation_is_told(shop, attach, monkeypatch):
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_double_instrumentation_is_told_once(shop, telemetry, attach, monkeypatch, first):
     class Instrumentor:
-        _instance = type("Instance", (), {"is_instrumented_by_opentelemetry": True})()
+        _instance = type("Instance", (), {"is_instrumented_by_opentelemetry": first == "theirs"})()
 
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.asyncpg", type(sys)("fake"))
     sys.modules["opentelemetry.instrumentation.asyncpg"].AsyncPGInstrumentor = Instrumentor
     probe = attach(shop)
+    Instrumentor._instance.is_instrumented_by_opentelemetry = True
+    with telemetry.request():
+        one(shop)
+        one(shop, "SELECT :id + 1", id=1)
 
-    assert ["otel: opentelemetry-instrumentation-asyncpg is active too, so statements have two spans"] == [
-        fault.where for fault in probe.faults()
+    assert [("otel: opentelemetry-instrumentation-asyncpg is active too, so statements have two spans", 1)] == [
+        (fault.where, fault.count) for fault in probe.faults()
     ]
 
 
@@ -678,6 +707,15 @@ provider.shutdown()
 """
 
 
+TOLD = """
+from sqlprobe import doctor
+from sqlprobe_exporters.prometheus import make_wsgi_app
+page = b"".join(make_wsgi_app(probe, registry=None)({"REQUEST_METHOD": "GET"}, lambda *_: None)).decode()
+assert 'sqlprobe_internal_errors_total{part="otel metrics"} 1' in page, page
+assert any("otel metrics" in check.text for check in doctor.examine().checks if check.name == "faults")
+"""
+
+
 @pytest.mark.once
 def test_spans_and_metrics_reach_a_collector():
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -726,7 +764,7 @@ def test_spans_and_metrics_reach_a_collector():
 def test_a_collector_that_is_down_stops_nothing():
     environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_TIMEOUT": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", OTLP_SCRIPT], check=False, capture_output=True, text=True, env=environment
+        [sys.executable, "-c", OTLP_SCRIPT + TOLD], check=False, capture_output=True, text=True, env=environment
     )
 
     assert (0, "['otel metrics']\n") == (done.returncode, done.stdout), done.stderr
@@ -773,6 +811,50 @@ def test_the_short_way_makes_the_same_spans(shop, attach, processor):
     assert (processor is None) == (
         type(short.spans[-1]) is ReadableSpan and "baggage" not in short.spans[-1].attributes
     )
+
+
+class Patched(BatchSpanProcessor):
+    """One that looks at spans that end: batches may not pass it by."""
+
+    def on_end(self, span):
+        self.seen = [*getattr(self, "seen", ()), span.name]
+        super().on_end(span)
+
+
+@pytest.mark.parametrize("kind", [BatchSpanProcessor, Patched])
+def test_batches_get_every_span_the_short_way(shop, attach, kind):
+    telemetry = Telemetry()
+    exported = InMemorySpanExporter()
+    processor = kind(exported)
+    telemetry.provider.add_span_processor(processor)
+    attach(shop, telemetry=telemetry, compress=False, settings=NO_LINES)
+    with telemetry.request():
+        for _ in range(3):
+            one(shop)
+    telemetry.provider.force_flush()
+
+    assert telemetry.exporter.get_finished_spans() == exported.get_finished_spans()
+    assert 4 == len(exported.get_finished_spans())
+    assert kind is BatchSpanProcessor or 4 == len(processor.seen)
+    telemetry.provider.shutdown()
+
+
+def slots(self, name, **fields):
+    """A span that keeps its fields otherwise than today's SDK."""
+    self.fields = (name, fields)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "changed"),
+    [(otel_direct, "_LAID_OUT", False), (ReadableSpan, "__init__", slots)],
+    ids=["context", "span"],
+)
+def test_an_sdk_of_another_make_goes_the_usual_way(telemetry, monkeypatch, where, name, changed):
+    assert otel_direct.direct_of(telemetry.tracer, otel._Listener) is not None
+
+    monkeypatch.setattr(where, name, changed)
+
+    assert otel_direct.direct_of(telemetry.tracer, otel._Listener) is None
 
 
 def test_limits_hold_the_short_way(shop, attach):

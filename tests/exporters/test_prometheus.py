@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import time
+from bisect import bisect_left
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -19,8 +21,9 @@ from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
 from sqlalchemy.pool import StaticPool
 
 import sqlprobe
+from sqlprobe import doctor
 from sqlprobe_exporters import metrics, prometheus
-from sqlprobe_exporters.exemplars import exemplars_of
+from sqlprobe_exporters.exemplars import BOUNDS_NS, exemplars_of
 from sqlprobe_exporters.metrics import METRICS, reader_of
 from sqlprobe_exporters.prometheus import Prometheus, SqlprobeCollector, make_asgi_app, make_wsgi_app
 
@@ -307,7 +310,9 @@ def test_routes_are_capped_with_exact_totals(engine):
 def test_exemplars_are_told_in_openmetrics_only(probe, shop):
     use(shop)
     statement = probe.report().statements[0]
-    exemplars_of(probe).put((statement.engine, statement.fingerprint), 0xABC, 0xDEF, 3_000_000, 1_700_000_000.0)
+    span = SimpleNamespace(trace_id=0xABC, span_id=0xDEF)  # of a SpanContext what is told
+    place = exemplars_of(probe).place_of((statement.engine, statement.fingerprint))
+    place[bisect_left(BOUNDS_NS, 3_000_000)] = (span, 3_000_000, 1_700_000_000 * 10**9)
     app = make_wsgi_app(probe, registry=None)
 
     text = page(app)[1].decode()
@@ -366,6 +371,7 @@ def test_a_port_that_is_taken_is_told_and_stops_nothing(engine, registry):
     assert 1 == found["sqlprobe_internal_errors_total", ("part", f"prometheus port {port}")]
     assert 1 == total(found, "sqlprobe_query_duration_seconds_count")
     assert [f"prometheus port {port}"] == [fault.where for fault in probe.faults()]
+    assert any(f"prometheus port {port}" in check.text for check in doctor.examine().checks if check.name == "faults")
 
 
 @pytest.mark.parametrize(
@@ -378,19 +384,20 @@ def test_wrong_options_are_refused(option):
 
 
 @pytest.mark.once
-def test_a_missing_package_is_told_with_its_extra():
-    script = """
+@pytest.mark.parametrize(("name", "package"), [("prometheus", "prometheus_client"), ("otel", "opentelemetry")])
+def test_a_missing_package_is_told_with_its_extra(name, package):
+    script = f"""
 import sys
-sys.modules["prometheus_client"] = None
+sys.modules["{package}"] = None
 import sqlalchemy as sa, sqlprobe
 try:
-    sqlprobe.attach(sa.create_engine("sqlite://"), exporters=["prometheus"])
+    sqlprobe.attach(sa.create_engine("sqlite://"), exporters=["{name}"])
 except sqlprobe.SqlprobeError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
 
-    assert "pip install 'sqlprobe[prometheus]'" in done.stdout
+    assert f"pip install 'sqlprobe[{name}]'" in done.stdout
 
 
 @pytest.mark.once

@@ -1,6 +1,9 @@
 """
 An application with every trouble that the dashboard shows, for a real Prometheus to scrape: an N+1, errors, a pool that
 is too small, rollbacks, sampled traces, an index that is advised. Run by test_prometheus_server.py.
+
+As a process of its own it does nothing until it is told: `/drive` runs a fixed number of requests. From the start on a
+connection is held and a caller waits for it. As workers of a server it has some traffic all the time.
 """
 
 from __future__ import annotations
@@ -71,33 +74,41 @@ def request(engine):
     with sqlprobe.scope("GET /customers", kind="request"), Session(engine) as session:
         for customer in session.scalars(sa.select(Customer)):
             customer.orders  # noqa: B018 - the lazy load
-    with (
-        contextlib.suppress(sa.exc.OperationalError),
-        sqlprobe.scope("GET /broken", kind="request"),
-        engine.connect() as connection,
-    ):
-        connection.execute(sa.text("SELECT * FROM nowhere"))
+    for _ in range(3):
+        with (
+            contextlib.suppress(sa.exc.OperationalError),
+            sqlprobe.scope("GET /broken", kind="request"),
+            engine.connect() as connection,
+        ):
+            connection.execute(sa.text("SELECT * FROM nowhere"))
     with engine.begin() as connection:
         connection.execute(sa.insert(Customer).values(id=None))
+        connection.rollback()
 
 
-def drive(engine):
-    """Requests for ever, and now and then a crowd for which the pool is too small."""
+def drive(engine, postgresql):
+    """Enough of everything for every alert that is not about hours."""
+    for _ in range(25):
+        traced(request, engine)
+    with contextlib.suppress(sa.exc.TimeoutError), engine.connect(), engine.connect(), engine.connect():
+        pass
+    for _ in range(25):
+        with contextlib.suppress(sa.exc.OperationalError), postgresql.connect() as connection:
+            connection.execute(sa.text("DO $$ BEGIN RAISE SQLSTATE '40001'; END $$"))
+
+
+def crowd(folder):
+    """A connection that is held, and a caller that waits for it, for as long as the process lives."""
+    engine = sa.create_engine(f"sqlite:///{folder}/crowded.sqlite", pool_size=1, max_overflow=0, pool_timeout=3600)
+    held = engine.connect()
+    threading.Thread(target=engine.connect, daemon=True).start()
+    return held
+
+
+def go_on(engine):
     while True:
-        crowd = [threading.Thread(target=hold, args=(engine,), daemon=True) for _ in range(6)]
-        for each in crowd:
-            each.start()
-        for each in crowd:
-            each.join()
-        for _ in range(3):
-            with contextlib.suppress(sa.exc.TimeoutError):
-                traced(request, engine)
-        time.sleep(0.2)
-
-
-def hold(engine):
-    with contextlib.suppress(sa.exc.TimeoutError), engine.connect():
-        time.sleep(0.3)
+        request(engine)
+        time.sleep(0.5)
 
 
 def traced(function, *args):
@@ -111,27 +122,39 @@ def traced(function, *args):
 
 def start(folder):
     exporters = [Prometheus(flush_seconds=0.5)]
-    if not os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    alone = not os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if alone:
         from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
 
         trace.set_tracer_provider(TracerProvider())
         exporters.append("otel")
+    probe = sqlprobe.attach(exporters=exporters)
     engine = make_engine(folder)
-    probe = sqlprobe.attach(engine, exporters=exporters)
     probe._ledger.add([ADVICE])
     probe.fault("example", ValueError())
-    threading.Thread(target=drive, args=(engine,), daemon=True).start()
+    if not alone:
+        threading.Thread(target=go_on, args=(engine,), daemon=True).start()
+    return engine
 
 
-application = make_wsgi_app()  # for gunicorn, whose workers import this
+metrics = make_wsgi_app()
+engine = start(Path(os.environ["SERVED_FOLDER"])) if os.environ.get("SERVED_FOLDER") else None
 
-if os.environ.get("SERVED_FOLDER"):
-    start(Path(os.environ["SERVED_FOLDER"]))
+
+def application(environ, start_response):
+    if environ["PATH_INFO"] == "/drive":
+        drive(engine, postgresql)
+        start_response("204 No Content", [])
+        return []
+    return metrics(environ, start_response)
+
 
 if __name__ == "__main__":
     from sqlprobe_exporters.prometheus import serve
 
+    postgresql = sa.create_engine(os.environ["SERVED_POSTGRESQL"])
+    held = crowd(Path(os.environ["SERVED_FOLDER"]))
     server, port = serve(application, "127.0.0.1", 0)
     sys.stderr.write(f"Listening at: http://127.0.0.1:{port}\n")
     sys.stderr.flush()

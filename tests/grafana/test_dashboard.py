@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sqlprobe import cli, grafana
+from sqlprobe import cli, demo, grafana
 from sqlprobe.audit.metrics import FAMILIES
 from sqlprobe_exporters.metrics import BY_NAME, METRICS
 
@@ -199,15 +200,68 @@ def test_every_alert_has_a_test():
     assert {rule["alert"] for rule in RULES if "alert" in rule} == fired
 
 
-def test_export_writes_what_compose_mounts(exported):
-    compose = yaml.safe_load((exported / "compose.yaml").read_text())
-    mounted = {
-        volume.split(":")[0] for service in compose["services"].values() for volume in service.get("volumes", ())
-    }
+def test_compose_finds_everything_that_it_names(exported):
+    """Without Docker: what would fail when the containers start, as far as it stands in these files."""
 
-    assert {"demo", "prometheus", "tempo", "grafana"} == set(compose["services"])
-    assert all((exported / path).is_dir() for path in mounted)
-    assert (exported / compose["services"]["demo"]["build"] / "Dockerfile").is_file()
+    def read(path):
+        return yaml.safe_load((exported / path).read_text())
+
+    services = read("compose.yaml")["services"]
+    mounts = {
+        target: source
+        for service in services.values()
+        for source, target, mode in (volume.split(":") for volume in service.get("volumes", ()))
+        if mode == "ro"
+    }
+    inside = {target: {path.name for path in (exported / source).iterdir()} for target, source in mounts.items()}
+
+    assert {"demo", "prometheus", "tempo", "grafana"} == set(services)
+    assert all(set(service.get("depends_on", ())) <= set(services) for service in services.values())
+    assert {
+        "prometheus": "prom/prometheus",
+        "tempo": "grafana/tempo",
+        "grafana": "grafana/grafana",
+    } == {name: service["image"].partition(":")[0] for name, service in services.items() if "image" in service}
+    assert all(
+        re.fullmatch(r"v?\d+\.\d+\.\d+", service["image"].partition(":")[2])
+        for service in services.values()
+        if "image" in service
+    )
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", ()))
+
+    # Each program finds its configuration at the place where it is mounted, and what that names.
+    for service in ("prometheus", "tempo"):
+        (config,) = [word.partition("=")[2] for word in services[service]["command"] if "config.file=" in word]
+        folder, _, name = config.rpartition("/")
+        assert name in inside[folder]
+    scraped = read("prometheus/prometheus.yml")
+    assert set(scraped["rule_files"]) <= inside["/etc/prometheus"]
+    assert {"datasources", "dashboards"} <= inside["/etc/grafana/provisioning"]
+    (provider,) = read("provisioning/dashboards/sqlprobe.yml")["providers"]
+    assert "sqlprobe.json" in inside[provider["options"]["path"]]
+
+    # They find each other.
+    sources = {source["uid"]: source for source in read("provisioning/datasources/sqlprobe.yml")["datasources"]}
+    tempo = read("tempo/tempo.yml")
+    received = tempo["distributor"]["receivers"]["otlp"]["protocols"]["http"]["endpoint"]
+    assert "http://prometheus:9090" == sources["prometheus"]["url"]
+    assert f"http://tempo:{tempo['server']['http_listen_port']}" == sources["tempo"]["url"]
+    assert ["tempo"] == [
+        each["datasourceUid"] for each in sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    ]
+    assert received.replace("0.0.0.0", "http://tempo") == services["demo"]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+    (target,) = [
+        target for job in scraped["scrape_configs"] for each in job["static_configs"] for target in each["targets"]
+    ]
+    docker = (exported / services["demo"]["build"] / "Dockerfile").read_text()
+    command = json.loads(re.search(r"^CMD (.*)$", docker, re.MULTILINE)[1])
+    options = demo._parser().parse_args(command[2:])
+    assert (["sqlprobe", "demo"], "0.0.0.0", target) == (command[:2], options.host, f"demo:{options.port}")
+    assert options.serve
+
+    # What is installed there is what this package offers.
+    (extras,) = re.findall(r"\$\{SQLPROBE\}\[(.*)\]", docker)
+    assert set(extras.split(",")) <= set(importlib.metadata.metadata("sqlprobe").get_all("Provides-Extra"))
 
 
 def test_export_replaces_nothing_that_differs(exported, capsys):

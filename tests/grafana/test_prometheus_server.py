@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager, suppress
@@ -34,11 +35,11 @@ pytestmark = [
 
 FILES = grafana.files()
 DASHBOARD = json.loads(FILES["dashboards/sqlprobe.json"])
-PATIENCE = 90.0  # seconds until every expression has data; it takes about ten
+PATIENCE = 300.0  # seconds until a test gives up; on a quiet machine everything is there within ten
 SERVED = Path(__file__).with_name("served.py")
-# A statement that got slower needs yesterday's data; the others' times are minutes. promtool tries them.
-SILENT = {"SqlprobeConnectionHoldLong", "SqlprobeStatementRegressed", "SqlprobeDeadlocksOrSerializationFailures",
-          "SqlprobeOverheadHigh"}  # fmt: skip
+# These need a connection that was held for 5 s, yesterday's data, and statements that are quicker than here: they are
+# asked without their thresholds. promtool tries them with (test_dashboard.py).
+UNMET = {"SqlprobeConnectionHoldLong", "SqlprobeStatementRegressed", "SqlprobeOverheadHigh"}
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def running(command, **options):
     listener = threading.Thread(target=listen)
     listener.start()
     try:
-        told.wait(30)
+        told.wait(PATIENCE)
         assert found, "".join(said)
         yield found[0]
     finally:
@@ -72,9 +73,31 @@ def running(command, **options):
         process.stderr.close()
 
 
+def until(there, what):
+    """Wait for an answer of *there*."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := there()):
+        assert time.monotonic() < deadline, what() if callable(what) else what
+        time.sleep(0.2)
+    return found
+
+
 class Prometheus:
-    def __init__(self, address):
+    def __init__(self, address, served):
         self.address = address
+        self.served = served  # the process that does what it is told
+
+    def drive(self):
+        """Traffic before and after a scrape: a counter has grown only if it was there before."""
+        for _ in range(2):
+            urllib.request.urlopen(f"http://{self.served}/drive", timeout=PATIENCE).close()
+            self._scrape()
+
+    def _scrape(self):
+        """Wait for one that begins from now on."""
+        asked = time.time()
+        up = f'timestamp(up{{instance="{self.served}"}} == 1)'
+        until(lambda: any(at > asked for at in self.values(up, instant=True)), "no scrape")
 
     def ask(self, path, **parameters):
         url = f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters, doseq=True)}"
@@ -112,11 +135,17 @@ def audited(module_postgresql_url):
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory, audited):
+def prometheus(tmp_path_factory, module_postgresql_url, audited):
     folder = tmp_path_factory.mktemp("prometheus")
     files = folder / "multiproc"
     files.mkdir()
-    here = {**os.environ, "SERVED_FOLDER": str(folder), "PYTHONPATH": str(SERVED.parent)}
+    url = module_postgresql_url("psycopg").render_as_string(hide_password=False)
+    here = {
+        **os.environ,
+        "SERVED_FOLDER": str(folder),
+        "SERVED_POSTGRESQL": url,
+        "PYTHONPATH": str(SERVED.parent),
+    }
     workers = [sys.executable, "-m", "gunicorn", "-w", "2", "-b", "127.0.0.1:0", "served:application"]
     several = {**here, "PROMETHEUS_MULTIPROC_DIR": str(files)}
     with running([sys.executable, SERVED], env=here) as one, running(workers, env=several) as many:
@@ -139,22 +168,30 @@ def prometheus(tmp_path_factory, audited):
             "--enable-feature=exemplar-storage",
         ]
         with running(command) as address:
-            deadline = time.monotonic() + PATIENCE
-            while True:
-                with suppress(OSError), urllib.request.urlopen(f"http://{address}/-/ready", timeout=10):
-                    break
-                assert time.monotonic() < deadline, "Prometheus does not start"
-                time.sleep(0.1)
-            yield Prometheus(address)
+            until(lambda: is_ready(address), "Prometheus does not start")
+            prometheus = Prometheus(address, one)
+            prometheus.drive()
+            yield prometheus
+
+
+def is_ready(address):
+    with suppress(OSError), urllib.request.urlopen(f"http://{address}/-/ready", timeout=10):
+        return True
+    return False
 
 
 def substituted(expr):
-    for name, value in (("$__rate_interval", "10s"), ("$__range", "30s")):
+    # Long, so that the traffic is within, however slow this machine is.
+    for name, value in (("$__rate_interval", "10m"), ("$__range", "10m")):
         expr = expr.replace(name, value)
     return re.sub(r"\$(job|instance|engine|route|fingerprint)", ".+", expr)
 
 
-@pytest.mark.exhaustive
+def without_thresholds(expr):
+    expr = re.sub(r"\s> 3 \* ", " * ", expr.replace(" offset 1d", ""))
+    return re.sub(r"\s> [\d.]+", "", expr)
+
+
 def test_every_panel_and_rule_has_data(prometheus):
     targets = [
         (f"{panel['title']} {target['refId']}", substituted(target["expr"]), target.get("instant", False))
@@ -166,19 +203,24 @@ def test_every_panel_and_rule_has_data(prometheus):
     ]
     targets += [(rule["record"], rule["record"], True) for rule in rules if "record" in rule]
     targets += [
-        (rule["alert"], f'ALERTS{{alertname="{rule["alert"]}"}}', True)
+        (
+            rule["alert"],
+            without_thresholds(rule["expr"]) if rule["alert"] in UNMET else f'ALERTS{{alertname="{rule["alert"]}"}}',
+            True,
+        )
         for rule in rules
-        if "alert" in rule and rule["alert"] not in SILENT
+        if "alert" in rule
     ]
-    deadline = time.monotonic() + PATIENCE
-    while targets:
-        targets = [
+
+    def all_there():
+        targets[:] = [
             (name, expr, instant)
             for name, expr, instant in targets
             if all(math.isnan(value) for value in prometheus.values(expr, instant=instant))
         ]
-        assert time.monotonic() < deadline, targets
-        time.sleep(0.5)
+        return not targets
+
+    until(all_there, lambda: targets)
 
     health = {
         rule["name"]: (rule["health"], rule.get("lastError"))
@@ -189,10 +231,7 @@ def test_every_panel_and_rule_has_data(prometheus):
 
 
 def test_all_targets_are_up_with_one_help_each(prometheus):
-    deadline = time.monotonic() + PATIENCE
-    while [1.0, 1.0, 1.0] != prometheus.values("up", instant=True):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: [1.0, 1.0, 1.0] == prometheus.values("up", instant=True), "one is down")
     metadata = prometheus.ask("metadata", limit=-1)
 
     # prometheus_client's files have no place for a unit.
@@ -229,22 +268,20 @@ def test_filters_find_their_values(prometheus):
     }
     for name, query in queries.items():
         match = re.fullmatch(r"label_values\((.*), (\w+)\)", query)
-        deadline = time.monotonic() + PATIENCE
-        while not prometheus.ask(f"label/{match[2]}/values", **{"match[]": substituted(match[1])}):
-            assert time.monotonic() < deadline, name
-            time.sleep(0.2)
+        asked = {"match[]": substituted(match[1])}
+        until(lambda: prometheus.ask(f"label/{match[2]}/values", **asked), name)  # noqa: B023 - done before the next
 
 
 def test_exemplars_lead_to_traces(prometheus):
-    now = time.time()
-    exemplars = []
-    deadline = time.monotonic() + PATIENCE
-    while not exemplars:
-        assert time.monotonic() < deadline
+    began = time.time() - PATIENCE
+
+    def told():
         found = prometheus.ask(
-            "query_exemplars", query="sqlprobe_query_duration_seconds_bucket", start=now - 60, end=time.time()
+            "query_exemplars", query="sqlprobe_query_duration_seconds_bucket", start=began, end=time.time()
         )
-        exemplars = [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+        return [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+
+    exemplars = until(told, "no exemplar")
 
     assert all(re.fullmatch("[0-9a-f]{32}", labels["trace_id"]) for labels in exemplars)
     assert all(re.fullmatch("[0-9a-f]{16}", labels["span_id"]) for labels in exemplars)
