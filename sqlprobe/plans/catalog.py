@@ -47,6 +47,7 @@ class Column:
     distinct: float | None = None
     null_share: float | None = None
     width: int | None = None
+    is_enum: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +287,8 @@ WHERE c.oid IN ({oids})
 _COLUMNS: Final = """
 SELECT a.attrelid::bigint, a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod),
     pg_catalog.format_type(a.atttypid, NULL), a.attnotnull, a.attstorage::text,
-    s.n_distinct::float, s.null_frac::float, s.avg_width
+    s.n_distinct::float, s.null_frac::float, s.avg_width,
+    EXISTS (SELECT FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid AND t.typtype = 'e')
 FROM pg_catalog.pg_attribute a
     JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -426,7 +428,7 @@ def _rows(tuples: float, relpages: int, pages: int, kind: str) -> float | None:
 
 
 def _column(row: tuple[Any, ...], tuples: float) -> Column:
-    _, name, full, base, not_null, storage, distinct, nulls, width = row
+    _, name, full, base, not_null, storage, distinct, nulls, width, is_enum = row
     if distinct is not None and distinct < 0:  # a share of the rows
         distinct = -distinct * max(float(tuples), 1.0)
     return Column(
@@ -438,6 +440,7 @@ def _column(row: tuple[Any, ...], tuples: float) -> Column:
         distinct=None if distinct is None else float(distinct),
         null_share=None if nulls is None else float(nulls),
         width=None if width is None else int(width),
+        is_enum=bool(is_enum),
     )
 
 
