@@ -255,6 +255,7 @@ class Seen:
 
     steady: frozenset[Steady] = frozenset()
     few: bool = False
+    keys: frozenset[Steady] = frozenset()  # what is compared, where it holds constants that all samples have
 
     @classmethod
     def of(cls, plans: Sequence[Plan], *, few: bool = False) -> Seen:
@@ -265,7 +266,8 @@ class Seen:
         every = [frozenset(_tests_of(plan)) for plan in plans]
         if len(every) < SAMPLES or len(set(every)) == 1:
             return cls(few=few)
-        return cls(frozenset.intersection(*every), few)
+        keys = [frozenset(_keys_of(plan)) for plan in plans]
+        return cls(frozenset.intersection(*every), few, frozenset.intersection(*keys))
 
 
 def _tests_of(plan: Plan) -> Iterator[Steady]:
@@ -277,6 +279,13 @@ def _tests_of(plan: Plan) -> Iterator[Steady]:
                 yield node.schema, node.relation, scans.definition_text(node, test)
 
 
+def _keys_of(plan: Plan) -> Iterator[Steady]:
+    for node in plan.nodes:
+        if node.relation:
+            for test in scans.tests(node, "Filter", "Index Cond", "Recheck Cond"):
+                yield node.schema, node.relation, scans.definition_text(node, test.key)
+
+
 def _of_scan(plan: Plan, catalog: Catalog, node: Node, relation: Relation, seen: Seen) -> Iterator[Candidate]:
     tests = scans.tests(node, "Filter", "Index Cond", "Recheck Cond")
     if node.kind == "Bitmap Heap Scan":
@@ -286,17 +295,17 @@ def _of_scan(plan: Plan, catalog: Catalog, node: Node, relation: Relation, seen:
     order = _order(plan, node)
     joined = _joined(plan, node)
     every = [*tests, *joined]
-    by_key = list(_ordered(relation, every, order, node))
+    by_key = list(_ordered(relation, every, order, node, seen))
     yield from by_key[:_FIRST]
     wheres = list(_partial(relation, node, tests, seen))
     for where, source, has_value in wheres:
         rest = [test for test in every if test.source is not source]
-        yield from _where(_ordered(relation, rest, order, node), relation, where, has_value=has_value)
+        yield from _where(_ordered(relation, rest, order, node, seen), relation, where, has_value=has_value)
     for test in [*tests, *(each for arm in _arms(node) for each in arm)]:
         yield from _special(catalog, relation, node, test)
     yield from _nearest(plan, node, relation)
     for arm in _arms(node):
-        yield from _ordered(relation, arm, [], node)
+        yield from _ordered(relation, arm, [], node, seen)
     yield from _covering(plan, relation, node, by_key)
     yield from by_key[_FIRST:]
 
@@ -417,8 +426,11 @@ def _extreme(aggregate: Node, node: Node) -> list[SortKey]:
     return [SortKey(key, call.name == "max", call.name == "max")] if own else []
 
 
-def _key_of(relation: Relation, node: Node, expression: Expression) -> Key | None:
-    """The key that holds *expression*, None where an index may not or should not."""
+def _key_of(relation: Relation, node: Node, expression: Expression, seen: Seen | None = None) -> Key | None:
+    """
+    The key that holds *expression*, None where an index may not or should not: where it holds a value, unless *seen*
+    says that it is the same in all calls, and may be named.
+    """
     inner = expression
     if scans.is_relabelled(expression):
         column = relation.column(expression.bare().name)
@@ -435,11 +447,13 @@ def _key_of(relation: Relation, node: Node, expression: Expression) -> Key | Non
         or inner.kind not in {"call", "cast", "operator", "subscript", "collate"}
     ):
         return None
-    if conditions.masked(inner.text) != inner.text:  # it holds a value
+    text = scans.definition_text(node, inner)
+    if conditions.masked(inner.text) != inner.text and not (
+        seen is not None and seen.few and (relation.schema, relation.name, text) in seen.keys
+    ):
         return None
     if inner.kind == "cast" and inner.parts[0].kind == "column":
         return None  # the parameter's type asks for it: the statement has to change, see unusable-predicate
-    text = scans.definition_text(node, inner)
     return Key("", text if text.startswith("(") and _encloses(text) else f"({text})")
 
 
@@ -452,17 +466,19 @@ def _encloses(text: str) -> bool:
     return False
 
 
-def _columns(relation: Relation, node: Node, tests: Iterable[Predicate]) -> tuple[list[Key], list[Key], list[Key]]:
+def _columns(
+    relation: Relation, node: Node, tests: Iterable[Predicate], seen: Seen
+) -> tuple[list[Key], list[Key], list[Key]]:
     """The keys that are compared with one value, with several, and with a range; the most selective first."""
     equal: dict[Key, float] = {}
     many: dict[Key, float] = {}
     ranges: dict[Key, float] = {}
     for test in tests:
-        if test.operator not in _BTREE or test.operator == "IS NOT NULL":
+        if test.operator not in _BTREE or (test.operator == "IS NOT NULL" and test.key.kind == "column"):
             continue
         if test.value is not None and test.value.kind == "subplan" and test.operator != "=":
             continue
-        key = _key_of(relation, node, test.key)
+        key = _key_of(relation, node, test.key, seen)
         if key is None:
             continue
         column = relation.column(key.column) if key.column else None
@@ -482,13 +498,13 @@ def _columns(relation: Relation, node: Node, tests: Iterable[Predicate]) -> tupl
 
 
 def _ordered(
-    relation: Relation, tests: Iterable[Predicate], order: Sequence[SortKey], node: Node
+    relation: Relation, tests: Iterable[Predicate], order: Sequence[SortKey], node: Node, seen: Seen
 ) -> Iterator[Candidate]:
     """B-trees: what is equal first, then the order or the range; each prefix that might do as well."""
-    equal, many, ranges = _columns(relation, node, tests)
+    equal, many, ranges = _columns(relation, node, tests, seen)
     sorted_by: list[Key] = []
     for each in order:
-        key = _key_of(relation, node, each.expression)
+        key = _key_of(relation, node, each.expression, seen)
         if key is None:
             sorted_by = []
             break
@@ -542,13 +558,18 @@ def _partial(
             continue
         text = scans.definition_text(node, test.source)
         column = relation.column(test.key.bare().name) if test.key.bare().kind == "column" else None
-        if test.operator in _NULLABLE | {"TRUE", "FALSE", "IS TRUE", "IS FALSE", "?"}:
+        if test.operator in _NULLABLE | {"TRUE", "FALSE", "IS TRUE", "IS FALSE"}:
             if conditions.masked(text) != text:
                 continue
             if column is not None and test.operator == "IS NOT NULL" and (column.null_share or 0.0) < scans.SELECTIVE:
                 continue
             found += 1
             yield text, test.source, False
+        elif test.operator in {"?", "?|", "?&"}:
+            # The key is a value: one that a program asks for in every call, or a user's.
+            if conditions.masked(text) == text and (relation.schema, relation.name, text) in seen.steady:
+                found += 1
+                yield text, test.source, True
         elif (
             column is not None
             and test.operator in {"=", "= ANY", "<>", "<> ALL"}
@@ -609,7 +630,6 @@ def _special(catalog: Catalog, relation: Relation, node: Node, test: Predicate) 
         yield from made("gin", "", "missing-text-index")
     elif operator in {"?", "?|", "?&"}:
         yield from made("gin", "", "missing-jsonb-index")
-        yield from _present(relation, node, test)
     elif operator in {"@>", "@?", "@@"} and (base == "jsonb" or (column is None and operator == "@>")):
         yield from made("gin", "jsonb_path_ops", "missing-jsonb-index")
         yield from made("gin", "", "missing-jsonb-index")  # larger, and serves `?` too

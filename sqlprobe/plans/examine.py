@@ -62,6 +62,7 @@ class Answer:
     asked: int = 1
     server_seconds: float = 0.0  # that a trivial question took: how busy the server is
     others: tuple[Plan, ...] = field(default=(), repr=False)  # of the question's further samples
+    catalog: Catalog | None = field(default=None, repr=False)
 
 
 class Examiner:
@@ -136,6 +137,7 @@ class Examiner:
             1 + len(question.others),
             explained.surroundings.seconds,
             tuple(others),
+            catalog,
         )
 
     def _judge_other(
