@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from sqlprobe.model import Finding
+    from sqlprobe.plans.examine import Answer
     from sqlprobe.report import Comparison
     from sqlprobe.run import Outcome
 
@@ -177,9 +178,13 @@ def _explain(options: argparse.Namespace) -> int:
         from sqlprobe.advice import prove, snapshot
 
         taken = snapshot.Snapshot.load(options.stats) if options.stats else None
-        advice = prove.of_answers(_engine_of("explain", url), explanation.answers, taken)
-        report = _replace_findings(explanation.report, advice)
-        explanation = explaining.Explanation(explanation.answers, report)
+        told = prove.tell(
+            _engine_of("explain", url), prove.cases_of(explanation.answers, few=settings.advice_values), taken
+        )
+        advice = [each.finding for each in told]
+        answers = tuple(prove.advised(explanation.answers, told))
+        report = _replace_findings(explanation.report, explanation.answers, answers)
+        explanation = explaining.Explanation(answers, report)
     if not options.quiet and STDOUT not in options.output:
         from rich.console import Console
 
@@ -188,7 +193,7 @@ def _explain(options: argparse.Namespace) -> int:
             prove.show(advice, Console())
     if not _write_outputs(explanation.report, options.output):
         return WRONG_USE
-    failing = _failing([*(each for answer in explanation.answers for each in answer.findings), *advice], rules)
+    failing = _failing([each for answer in explanation.answers for each in answer.findings], rules)
     if failing:
         _say_failing(failing)
     return 1 if failing or all(answer.plan is None for answer in explanation.answers) else 0
@@ -253,10 +258,14 @@ def _engine_of(command: str, url: str) -> Engine:
         raise WrongUse(f"{command}: the URL cannot be used ({type(error).__name__}); check its driver") from None
 
 
-def _replace_findings(report: Report, more: Sequence[Finding]) -> Report:
+def _replace_findings(report: Report, before: Sequence[Answer], after: Sequence[Answer]) -> Report:
+    """*report* with what is told of the answers *after* in the place of what was told *before*."""
     import dataclasses
 
-    return dataclasses.replace(report, findings=(*report.findings, *more))
+    gone = [finding for answer in before for finding in answer.findings]
+    kept = [finding for finding in report.findings if finding not in gone]
+    more = [finding for answer in after for finding in answer.findings]
+    return dataclasses.replace(report, findings=(*kept, *more))
 
 
 def _snapshot(options: argparse.Namespace) -> int:

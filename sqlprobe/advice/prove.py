@@ -8,17 +8,19 @@ statement as the database does is checked first, for each; where it does not, no
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlprobe import faults
 from sqlprobe.advice import candidates as made
 from sqlprobe.advice import lab as labs
+from sqlprobe.advice import sampling
 from sqlprobe.advice import snapshot as snapshots
-from sqlprobe.model import Finding, Fix, Verified
-from sqlprobe.plans import explain, scans
+from sqlprobe.model import SEVERITIES, Finding, Fix, Verified
+from sqlprobe.plans import explain, scans, vectors
 from sqlprobe.plans import plan as plans
-from sqlprobe.plans.catalog import PAGE_BYTES, Catalog, Reader
+from sqlprobe.plans.catalog import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,8 +30,9 @@ if TYPE_CHECKING:
 
     from sqlprobe.advice.candidates import Candidate
     from sqlprobe.advice.lab import Lab, Trial
-    from sqlprobe.advice.snapshot import Snapshot
+    from sqlprobe.advice.snapshot import Snapshot, Statistic
     from sqlprobe.model import StatementStats
+    from sqlprobe.plans.catalog import Catalog, Index, Relation
     from sqlprobe.plans.examine import Answer
     from sqlprobe.plans.explain import Session
     from sqlprobe.plans.plan import Plan
@@ -42,12 +45,22 @@ NOT_INSTALLED: Final = "not verified; install sqlprobe[lab]"
 # Catalogs of thousands of tables take seconds; nobody waits for the locks, which are those of a SELECT.
 SNAPSHOT_LIMITS: Final = explain.Limits(statement_seconds=20.0)
 _SKIP_SCAN_FROM: Final = 180_000
-_MORE_THAN: Final = 0.95  # of another's saving: the smaller of two such is taken
+_SLACK: Final = 0.25  # of what the best leaves to do, and
+_TRIFLE: Final = 0.0005  # of what there was: among indexes that differ by no more, the smallest is taken
+LEAST_COST: Final = 20.0  # units saved a call: some 0.05 ms; below that nobody sees a difference
+EF_SEARCH: Final = 40  # pgvector's own hnsw.ef_search
+_LARGE_GRAPH: Final = 64 << 20  # bytes: PostgreSQL's own maintenance_work_mem
+# Of one row's entry: orders of magnitude, not measurements of the server in question.
+_WRITE_SECONDS: Final = {"btree": 10e-6, "gin": 60e-6, "gist": 40e-6, "hnsw": 2e-3, "ivfflat": 100e-6}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
-    """A statement with its sample and its plan on the real server; `role` and `search_path` are "" if unknown."""
+    """
+    A statement with its sample and its plan on the real server; `role` and `search_path` are "" if unknown.
+
+    `seen` is what its other samples tell, see `candidates.Seen`.
+    """
 
     sample: Sample
     plan: Plan
@@ -57,11 +70,23 @@ class Case:
     statement: StatementStats | None = None
     role: str = ""
     search_path: str = ""
+    seen: made.Seen = field(default_factory=made.Seen)
 
     @property
     def seconds(self) -> float:
         """What the statement has cost so far; its plan's cost in thousands where nothing is known of it."""
         return self.statement.seconds if self.statement is not None else self.plan.root.total_cost / 1e6
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.fingerprint, self.engine
+
+    def relation_of(self, candidate: Candidate) -> Relation | None:
+        return self.catalog.relations.get((candidate.schema, candidate.table))
+
+    @cached_property
+    def candidates(self) -> list[Candidate]:
+        return made.of_plan(self.plan, self.catalog, self.seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +105,25 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """An index, the statements it serves, the part (0 to 1) of the workload's time that it saves, its size in bytes."""
+    """
+    An index, the statements it serves, the part (0 to 1) of the workload's time that it saves, its size in bytes.
+
+    `beside` are indexes that have to be there too, for an OR; `upkeep` is the part of the workload's time that writing
+    it will cost, taken off the `share`.
+    """
 
     candidate: Candidate
     served: tuple[Served, ...]
     share: float
     bytes: int
     method: str
+    beside: tuple[Candidate, ...] = ()
+    upkeep: float = 0.0
+
+    @property
+    def keys(self) -> frozenset[tuple[str, str]]:
+        """Fingerprint and engine of each statement that it serves."""
+        return frozenset(served.case.key for served in self.served)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +134,88 @@ class Outcome:
     withheld: tuple[tuple[Case, str], ...]
 
 
-def prove(lab: Lab, cases: Sequence[Case]) -> Outcome:
-    """The indexes that mend most of *cases*, each proven in *lab*."""
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """Indexes that together serve one statement, and its plan with them."""
+
+    candidates: tuple[Candidate, ...]
+    trial: Trial
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        return tuple(each.target for each in self.candidates)
+
+    @property
+    def method(self) -> str:
+        return self.candidates[0].method
+
+
+def prove(lab: Lab, cases: Sequence[Case], sampled: dict[str, Statistic] | None = None) -> Outcome:
+    """The indexes that mend most of *cases*, each proven in *lab*. *sampled* goes to `Lab.add()`."""
     withheld: list[tuple[Case, str]] = []
-    found: list[tuple[Case, Trial, dict[str, tuple[Candidate, Trial]]]] = []
-    wanted = [(case, made.of_plan(case.plan, case.catalog)) for case in cases]
-    lab.add(candidate for _, each in wanted for candidate in each)
-    possible_of = [(case, [each for each in mine if lab.is_possible(each)]) for case, mine in wanted]
-    possible_of = [(case, possible) for case, possible in possible_of if possible]
-    tried = lab.try_all(
-        [
-            (_sample(lab, case), [[], *([each] for each in possible)], _settings(lab, case))
-            for case, possible in possible_of
-        ]
-    )
-    for (case, possible), (before, *trials) in zip(possible_of, tried, strict=True):
+    found: list[tuple[Case, Trial, list[_Option]]] = []
+    lab.add((candidate for case in cases for candidate in case.candidates), sampled)
+    asked: list[tuple[Case, list[tuple[Candidate, ...]]]] = []
+    for case in cases:
+        possible = [each for each in case.candidates if lab.is_possible(each)]
+        sets: list[tuple[Candidate, ...]] = [(each,) for each in possible]
+        sets += made.together(case.plan, case.catalog, possible)
+        if sets:
+            asked.append((case, sets))
+    tried = lab.try_all([(_sample(lab, case), [(), *sets], _settings(lab, case)) for case, sets in asked])
+    for (case, sets), (before, *trials) in zip(asked, tried, strict=True):
         why = _why_not(case, before)
         if why:
             withheld.append((case, why))
             continue
-        useful = {
-            candidate.target: (candidate, trial)
-            for candidate, trial in zip(possible, trials, strict=True)
-            if _is_useful(lab, candidate, before, trial)
-        }
+        useful = [
+            _Option(each, trial)
+            for each, trial in zip(sets, trials, strict=True)
+            if _is_useful(lab, each, before, trial)
+        ]
+        useful = _worthwhile(case, useful)
         if useful:
             found.append((case, before, useful))
-    return Outcome(tuple(_choose(lab, found, sum(case.seconds for case in cases))), tuple(withheld))
+    return Outcome(tuple(_choose(lab, found, cases)), tuple(withheld))
+
+
+def _worthwhile(case: Case, options: list[_Option]) -> list[_Option]:
+    """Without those that are dearer to have, or change answers, where a plainer one does nearly as well."""
+
+    def cheapest(of: Iterable[_Option]) -> float:
+        return min((each.trial.cost for each in of), default=math.inf)
+
+    single = cheapest(each for each in options if len(each.candidates) == 1)
+    options = [each for each in options if len(each.candidates) == 1 or each.trial.cost * GAIN <= single]
+    plain = cheapest(each for each in options if not each.candidates[0].include)
+    options = [each for each in options if not each.candidates[0].include or each.trial.cost * GAIN <= plain]
+    if any(each.method == "hnsw" for each in options):
+        options = [each for each in options if each.method != "ivfflat"]
+    exact = [each for each in options if each.method not in vectors.METHODS_OF_ACCESS]
+    if exact and (rows := expected_rows(case)) is not None and rows.found < rows.wanted:
+        # An approximate index would lose rows that the filter wants, and an exact one is there to be had.
+        return exact
+    return options
+
+
+class Expected(NamedTuple):
+    """Of a search for the nearest: rows that are wanted, and that an approximate index may be expected to find."""
+
+    wanted: float
+    found: float
+    share: float  # of the rows that the filter beside it keeps
+
+
+def expected_rows(case: Case) -> Expected | None:
+    """Of the first search for the nearest with a filter beside it; None where there is none."""
+    for search in vectors.exact_searches(case.plan, case.catalog, many=0):
+        relation, node = search.relation, search.scan
+        if not relation.rows or not (node.tests("Filter") or node.tests("Index Cond") or node.tests("Recheck Cond")):
+            continue
+        share = min(1.0, scans.kept_rows(case.plan, node) / relation.rows)
+        ef_search = float(case.plan.settings.get("hnsw.ef_search", EF_SEARCH))
+        return Expected(search.limit, ef_search * share, share)
+    return None
 
 
 def _sample(lab: Lab, case: Case) -> Sample:
@@ -155,12 +247,16 @@ def _why_not(case: Case, before: Trial) -> str:
     return ""
 
 
-def _is_useful(lab: Lab, candidate: Candidate, before: Trial, after: Trial) -> bool:
-    name = lab.name_of(candidate)
-    if after.plan is None or name not in after.used or after.cost * GAIN > before.cost:
+def _is_useful(lab: Lab, candidates: tuple[Candidate, ...], before: Trial, after: Trial) -> bool:
+    names = {lab.name_of(each) for each in candidates}
+    if after.plan is None or not names <= after.used or after.cost * GAIN > before.cost:
+        return False
+    if before.cost - after.cost < LEAST_COST:
         return False
     # An older server has no skip scan: it would read the whole index.
-    return lab.snapshot.server_version >= _SKIP_SCAN_FROM or not _skips(after.plan, candidate, name)
+    return lab.snapshot.server_version >= _SKIP_SCAN_FROM or not any(
+        _skips(after.plan, each, lab.name_of(each)) for each in candidates
+    )
 
 
 def _skips(plan: Plan, candidate: Candidate, name: str) -> bool:
@@ -175,51 +271,146 @@ def _skips(plan: Plan, candidate: Candidate, name: str) -> bool:
     return False
 
 
-def _choose(
-    lab: Lab, found: list[tuple[Case, Trial, dict[str, tuple[Candidate, Trial]]]], total: float
-) -> Iterable[Advice]:
+def _choose(lab: Lab, found: list[tuple[Case, Trial, list[_Option]]], cases: Sequence[Case]) -> Iterable[Advice]:
     """The best index first, then the best beside it, until nothing that is left is worth having."""
-    left = [(case, before, before.cost, useful) for case, before, useful in found]
+    total = sum(case.seconds for case in cases)
+    period = _period(cases)
+    left = [(case, before, before.cost, options) for case, before, options in found]
     for _ in range(MAX_INDEXES):
-        savings: dict[str, float] = {}
-        by_target: dict[str, Candidate] = {}
-        for case, before, now, useful in left:
-            for target, (candidate, trial) in useful.items():
-                savings[target] = savings.get(target, 0.0) + case.seconds * (now - trial.cost) / before.cost
-                by_target[target] = candidate
-        most = max(savings.values(), default=0.0)
-        if most <= total * WORTH:
+        savings: dict[tuple[str, ...], float] = {}
+        now_of: dict[tuple[str, ...], float] = {}
+        by_key: dict[tuple[str, ...], _Option] = {}
+        for case, before, now, options in left:
+            for option in options:
+                saved = case.seconds * (now - option.trial.cost) / before.cost
+                savings[option.key] = savings.get(option.key, 0.0) + saved
+                now_of[option.key] = now_of.get(option.key, 0.0) + case.seconds * now / before.cost
+                by_key[option.key] = option
+        upkeep = {key: sum(_upkeep(lab, each, period) for each in by_key[key].candidates) for key in savings}
+        net = {key: saved - upkeep[key] for key, saved in savings.items()}
+        best = max(net, key=lambda key: net[key], default=None)
+        if best is None or net[best] <= total * WORTH:
             return
-        # Of those that save about as much, the plainest and smallest.
-        target = min(
-            (each for each, saved in savings.items() if saved >= most * _MORE_THAN),
-            key=lambda each: (
-                bool(by_target[each].predicate) and len(by_target[each].keys) > 1,
-                lab.pages_of(by_target[each]),
-                len(by_target[each].keys),
-                each,
+        # Of those that leave about as little to do, the smallest.
+        likely = list(savings)
+        slack = (now_of[best] - savings[best]) * _SLACK + now_of[best] * _TRIFLE
+        chosen = min(
+            (key for key, saved in net.items() if saved >= net[best] - slack),
+            key=lambda key: (
+                sum(lab.pages_of(each) * (2 if each.has_value else 1) for each in by_key[key].candidates),
+                sum(len(each.keys) for each in by_key[key].candidates),
+                likely.index(key),
             ),
         )
-        chosen = by_target[target]
-        served = [Served(case, before, useful[target][1]) for case, before, _, useful in left if target in useful]
-        share = savings[target] / total if total > 0 else 1.0
-        yield Advice(chosen, tuple(served), share, lab.pages_of(chosen) * PAGE_BYTES, lab.method)
-        rest = []
-        for case, before, now, useful in left:
-            cost = useful[target][1].cost if target in useful else now
-            more = {
-                each: (candidate, trial)
-                for each, (candidate, trial) in useful.items()
-                if each != target and trial.cost * GAIN <= cost
-            }
+        served, rest = [], []
+        for case, before, now, options in left:
+            mine = next((option for option in options if option.key == chosen), None)
+            cost = now
+            if mine is not None:
+                served.append(Served(case, before, mine.trial))
+                cost = min(now, mine.trial.cost)
+            more = [each for each in options if each.key != chosen and each.trial.cost * GAIN <= cost]
             if more:
                 rest.append((case, before, cost, more))
+        option = by_key[chosen]
+        yield Advice(
+            option.candidates[0],
+            tuple(served),
+            net[chosen] / total if total > 0 else 1.0,
+            sum(lab.pages_of(each) for each in option.candidates) * PAGE_BYTES,
+            lab.method,
+            option.candidates[1:],
+            upkeep[chosen] / total if total > 0 else 0.0,
+        )
         left = rest
+
+
+def _period(cases: Iterable[Case]) -> float:
+    """Seconds for which the statements have been watched."""
+    known = [case.statement for case in cases if case.statement is not None]
+    if not known:
+        return 0.0
+    return max(0.0, max(each.last_seen for each in known) - min(each.first_seen for each in known))
+
+
+def _upkeep(lab: Lab, candidate: Candidate, period: float) -> float:
+    """Seconds of the period that writing the index would have cost, by the table's own count of writes."""
+    table = lab.snapshot.table(candidate.schema, candidate.table)
+    return period * table.writes_per_second * _WRITE_SECONDS.get(candidate.method, 20e-6) if table else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A finding about an index, and the statements (fingerprint and engine) that it serves."""
+
+    finding: Finding
+    serves: frozenset[tuple[str, str]]
 
 
 def findings(outcome: Outcome) -> list[Finding]:
     """A finding for each advised index."""
     return [_finding(advice) for advice in outcome.advice]
+
+
+def told(outcome: Outcome) -> list[Told]:
+    """As `findings()`, with whom each serves."""
+    return [Told(_finding(advice), advice.keys) for advice in outcome.advice]
+
+
+# What a missing index looks like in a plan. The finding that names the index tells it as evidence.
+SYMPTOMS: Final = frozenset({
+    "seq-scan", "filter-discards-rows", "whole-index-walk", "nested-loop", "sort-spill", "missing-vector-index",
+    "missing-index", "missing-partial-index", "missing-jsonb-index", "missing-text-index", "deep-offset",
+})  # fmt: skip
+_KEPT: Final = frozenset({"deep-offset"})  # an index makes it cheaper, and does not end it
+_PASSED_ON: Final = ("condition", "rows_read", "rows_kept", "share_of_plan", "loops", "plan")
+
+
+def beside(symptoms: Iterable[Finding], advised: Iterable[Told]) -> list[Finding]:
+    """
+    All of both, but one finding for one node of a plan: what an index of *advised* ends is told there, as evidence.
+    """
+    left = list(symptoms)
+    found = []
+    for each in advised:
+        mine = [symptom for symptom in left if _is_symptom(symptom, each)]
+        ended = [symptom for symptom in mine if symptom.rule not in _KEPT]
+        left = [symptom for symptom in left if symptom not in ended]
+        if not ended:
+            found.append(each.finding)
+            continue
+        evidence = dict(each.finding.evidence)
+        also = dict.fromkeys(rule for symptom in ended for rule in (symptom.rule, *_also(symptom)))
+        also.pop(each.finding.rule, None)
+        if also:
+            evidence["also"] = ", ".join(also)
+        worst = max(ended, key=lambda symptom: symptom.seconds)
+        for name in _PASSED_ON:
+            if name in worst.evidence:
+                evidence.setdefault(name, worst.evidence[name])
+        severity = max((symptom.severity for symptom in ended), key=SEVERITIES.index)
+        if each.finding.severity == "info":
+            severity = "info"  # nobody has tried it
+        found.append(replace(each.finding, evidence=evidence, severity=severity))
+    return left + found
+
+
+def _also(symptom: Finding) -> list[str]:
+    return [each for each in str(symptom.evidence.get("also", "")).split(", ") if each]
+
+
+def _is_symptom(symptom: Finding, advised: Told) -> bool:
+    if symptom.rule not in SYMPTOMS or (symptom.fingerprint, symptom.engine) not in advised.serves:
+        return False
+    label = advised.finding.label
+    return (
+        symptom.label == label
+        or symptom.label.startswith(f"{label}.")
+        or (
+            # An index that is walked: named by itself.
+            symptom.rule == "whole-index-walk" and str(symptom.evidence.get("table", label)) == label
+        )
+    )
 
 
 def _finding(advice: Advice) -> Finding:
@@ -231,9 +422,14 @@ def _finding(advice: Advice) -> Finding:
     count = len(advice.served)
     statements = "a statement" if count == 1 else f"{count} statements"
     where = f" where {candidate.predicate}" if candidate.predicate else ""
-    fix = _fix(candidate, Verified(
+    verified = Verified(
         advice.method, before.cost, after.cost, _shown(before, candidate), _shown(after, candidate)
-    ))  # fmt: skip
+    )  # fmt: skip
+    relation = best.case.relation_of(candidate)
+    close = made.near(relation, candidate) if relation is not None else None
+    fixes = (_fix(candidate, verified), *(_fix(each, verified) for each in advice.beside))
+    if close is not None and close.is_broken:
+        fixes = (Fix("create-index", f"REINDEX INDEX CONCURRENTLY {_name_of(close.index)}", verified=verified),)
     site = None
     if statement is not None:
         site = statement.slowest or (statement.sites[0].site if statement.sites else None)
@@ -245,20 +441,27 @@ def _finding(advice: Advice) -> Finding:
         "index_bytes": advice.bytes,
         "verified": advice.method,
     }
-    if candidate.method == "hnsw":
-        evidence["note"] = (
-            "answers become approximate: rows that pass a filter beside it may be missing; keep hnsw.ef_search at "
-            "LIMIT + OFFSET or above, and switch hnsw.iterative_scan on where there is a filter"
-        )
+    notes = _notes(best.case, candidate, relation, advice)
+    if close is not None:
+        evidence["existing"] = f"{close.index.name} {close.why}"
+    if advice.upkeep:
+        evidence["upkeep_share"] = round(advice.upkeep, 4)
     if getattr(best.case.sample, "generic", False):
-        evidence["note"] = "planned without values, which the report does not hold: what one of them needs may differ"
+        notes.append("planned without values, which the report does not hold: what one of them needs may differ")
+    if notes:
+        evidence["note"] = "; ".join(notes)
     seconds = sum(served.case.statement.seconds * served.saved for served in advice.served if served.case.statement)
     return Finding(
         rule=candidate.rule,
         severity="warning",
-        title=f"{statements} of {candidate.label} would cost {_times(before.cost, after.cost)} less with an index on "
-        f"({keys}){where}",
-        advice=f"create it ({scans.size(advice.bytes)}): {candidate.ddl()}",
+        title=f"{statements} of {candidate.label} would cost {_times(before.cost, after.cost)} less with "
+        + (
+            f"{close.index.name}, which is invalid"
+            if close is not None and close.is_broken
+            else f"an index on ({keys}){where}" + "".join(f" and one on ({_keys(each)})" for each in advice.beside)
+        ),
+        advice=(f"{close.index.name} is there and {close.why}; " if close is not None else "")
+        + f"create it ({scans.size(advice.bytes)}): {'; '.join(each.code for each in fixes)}",
         key=f"{candidate.rule}|{candidate.label}|{candidate.name}",
         label=candidate.label,
         count=sum(served.case.statement.calls for served in advice.served if served.case.statement) or count,
@@ -267,15 +470,60 @@ def _finding(advice: Advice) -> Finding:
         engine=best.case.engine,
         site=site,
         evidence=evidence,
-        fixes=(fix,),
+        fixes=fixes,
         first_seen=statement.first_seen if statement is not None else 0.0,
         last_seen=statement.last_seen if statement is not None else 0.0,
     )
 
 
+def _keys(candidate: Candidate) -> str:
+    return ", ".join(key.text for key in candidate.keys)
+
+
+def _name_of(index: Index) -> str:
+    return f"{made.quoted(index.schema)}.{made.quoted(index.name)}"
+
+
+def _notes(case: Case, candidate: Candidate, relation: Relation | None, advice: Advice) -> list[str]:
+    """What has to be known before it is built: what it does to answers, how long it takes, what it costs writes."""
+    notes = []
+    if candidate.method in vectors.METHODS_OF_ACCESS:
+        expected = expected_rows(case)
+        if expected is None:
+            notes.append(
+                "answers become approximate: keep hnsw.ef_search at LIMIT + OFFSET or above"
+                if candidate.method == "hnsw"
+                else "answers become approximate: set ivfflat.probes to the square root of lists"
+            )
+        else:
+            notes.append(
+                f"answers become approximate: the filter keeps {expected.share:.1%} of the rows, so about "
+                f"{expected.found:,.1f} rows are found where {expected.wanted:,.0f} are wanted, unless "
+                f"{candidate.method}.iterative_scan is on; alternatives are a partial index for each large tenant, "
+                "or an index on what is filtered and an exact search"
+            )
+        if advice.bytes > _LARGE_GRAPH:
+            notes.append(
+                f"its build wants {scans.size(advice.bytes)} of maintenance_work_mem"
+                + ("; IVFFlat is built faster, in less, and finds less" if candidate.method == "hnsw" else "")
+            )
+        if candidate.method == "ivfflat":
+            notes.append("build it when the table is filled: its lists are made of the rows that are there")
+    if candidate.method == "gin":
+        notes.append("writes go to a pending list first (fastupdate): a search after many writes reads it too")
+    if relation is not None and relation.partitions:
+        notes.append("of a partitioned table: create it on each partition concurrently, then on the root with ONLY")
+    return notes
+
+
 def unverified(cases: Iterable[Case], why: str = NOT_INSTALLED) -> list[Finding]:
     """The likeliest index of each case whose plan reads much to keep little, untried: *why* says so on each."""
-    found: dict[str, Finding] = {}
+    return [each.finding for each in untried(cases, why)]
+
+
+def untried(cases: Iterable[Case], why: str = NOT_INSTALLED) -> list[Told]:
+    """As `unverified()`, with whom each might serve."""
+    found: dict[str, Told] = {}
     for case in cases:
         selective = {
             (relation.schema, relation.name)
@@ -284,25 +532,26 @@ def unverified(cases: Iterable[Case], why: str = NOT_INSTALLED) -> list[Finding]
             and node.kind in {"Seq Scan", "Sample Scan"}
             and scans.kept_rows(case.plan, node) <= (relation.rows or 0.0) * scans.SELECTIVE
         }
-        for candidate in made.of_plan(case.plan, case.catalog):
+        for candidate in case.candidates:
             if (candidate.schema, candidate.table) not in selective:
                 continue
-            keys = ", ".join(key.text for key in candidate.keys)
-            found.setdefault(
-                candidate.target,
-                Finding(
-                    rule=candidate.rule,
-                    severity="info",
-                    title=f"{candidate.label} is read whole; an index on ({keys}) might answer it",
-                    advice=f"try it: {candidate.ddl()}",
-                    key=f"{candidate.rule}|{candidate.label}|{candidate.name}",
-                    label=candidate.label,
-                    fingerprint=case.fingerprint,
-                    engine=case.engine,
-                    evidence={"verified": why},
-                    fixes=(_fix(candidate, None),),
-                ),
+            known = found.get(candidate.target)
+            if known is not None:
+                found[candidate.target] = replace(known, serves=known.serves | {case.key})
+                break
+            finding = Finding(
+                rule=candidate.rule,
+                severity="info",
+                title=f"{candidate.label} is read whole; an index on ({_keys(candidate)}) might answer it",
+                advice=f"try it: {candidate.ddl()}",
+                key=f"{candidate.rule}|{candidate.label}|{candidate.name}",
+                label=candidate.label,
+                fingerprint=case.fingerprint,
+                engine=case.engine,
+                evidence={"verified": why},
+                fixes=(_fix(candidate, None),),
             )
+            found[candidate.target] = Told(finding, frozenset({case.key}))
             break
     return list(found.values())
 
@@ -327,13 +576,13 @@ def _times(before: float, after: float) -> str:
     return f"{times:,.0f} times" if times >= 10 else f"{times:.1f} times"  # noqa: PLR2004 - one digit says enough
 
 
-def safely(lab: Lab, cases: Sequence[Case]) -> list[Finding]:
-    """As `prove()` and `findings()`; a fault of ours is counted, and the advice is then told as not verified."""
+def safely(lab: Lab, cases: Sequence[Case], sampled: dict[str, Statistic] | None = None) -> list[Told]:
+    """As `prove()` and `told()`; a fault of ours is counted, and the advice is then told as not verified."""
     try:
-        return findings(prove(lab, cases))
+        return told(prove(lab, cases, sampled))
     except Exception as error:  # noqa: BLE001 - ours
         faults.count("lab", error)
-        return unverified(cases, "not verified: the lab failed")
+        return untried(cases, "not verified: the lab failed")
 
 
 def advise(engine: Engine, cases: Sequence[Case], snapshot: Snapshot | None = None) -> list[Finding]:
@@ -343,39 +592,72 @@ def advise(engine: Engine, cases: Sequence[Case], snapshot: Snapshot | None = No
     Without the lab's PostgreSQL, or where it does not start, they are told as not verified, and say why. Never raises
     for what a server says.
     """
-    if not any(made.of_plan(case.plan, case.catalog) for case in cases):
+    return [each.finding for each in tell(engine, cases, snapshot)]
+
+
+def tell(engine: Engine, cases: Sequence[Case], snapshot: Snapshot | None = None) -> list[Told]:
+    """As `advise()`, with whom each index serves."""
+    if not any(case.candidates for case in cases):
         return []
+    if not labs.is_installed():
+        return untried(cases)
     try:
-        taken = snapshot or explain.on_connection(engine, snapshots.read, SNAPSHOT_LIMITS)
+        if snapshot is None:
+            taken, sampled = explain.on_connection(engine, lambda session: _look(session, cases), SNAPSHOT_LIMITS)
+        else:
+            taken, sampled = snapshot, {}
         with labs.open_lab(taken, engine.dialect.driver, is_async=engine.dialect.is_async) as lab:
-            return safely(lab, cases)
+            return safely(lab, cases, sampled)
     except explain.Refused as refused:
-        return unverified(cases, f"not verified: no snapshot of the database could be taken ({refused.reason})")
-    except labs.LabError as error:
-        installed = "sqlprobe[lab]" not in str(error)
-        return unverified(cases, "not verified: the lab did not start" if installed else NOT_INSTALLED)
+        return untried(cases, f"not verified: no snapshot of the database could be taken ({refused.reason})")
+    except labs.LabError:
+        return untried(cases, "not verified: the lab did not start")
+    except Exception as error:  # noqa: BLE001 - ours: of a lab that does not come up as it should
+        faults.count("lab", error)
+        return untried(cases, "not verified: the lab failed")
 
 
-def of_answers(engine: Engine, answers: Iterable[Answer], snapshot: Snapshot | None = None) -> list[Finding]:
-    """As `advise()`, for what an examiner has found out on *engine*: nothing for answers without a plan."""
-    planned = [(answer, answer.plan) for answer in answers if answer.plan is not None]
+def not_yet() -> str:
+    """Why what has just been seen is not proven."""
+    return "not verified yet" if labs.is_installed() else NOT_INSTALLED
 
-    def catalogs(session: Session) -> list[Catalog]:
-        reader = Reader()
-        return [reader.read(session, plan) for _, plan in planned]
 
-    try:
-        known = explain.on_connection(engine, catalogs) if planned else []
-    except explain.Refused:
-        return []
-    cases = [
+def _look(session: Session, cases: Sequence[Case]) -> tuple[Snapshot, dict[str, Statistic]]:
+    """All that the lab needs of the database: its snapshot, and a sample of the expressions that are to be indexed."""
+    taken = snapshots.read(session)
+    return taken, sampling.of_expressions(session, taken, [each for case in cases for each in case.candidates])
+
+
+def cases_of(answers: Iterable[Answer], *, few: bool = False) -> list[Case]:
+    """A case for each answer with a plan. *few* is `Settings.advice_values`."""
+    return [
         Case(
-            answer.question.sample, plan, catalog, answer.question.fingerprint, answer.question.engine_name,
-            answer.question.statement,
+            answer.question.sample, answer.plan, answer.catalog, answer.question.fingerprint,
+            answer.question.engine_name, answer.question.statement,
+            seen=made.Seen.of((answer.plan, *answer.others), few=few),
         )
-        for (answer, plan), catalog in zip(planned, known, strict=True)
+        for answer in answers
+        if answer.plan is not None and answer.catalog is not None
     ]  # fmt: skip
-    return advise(engine, cases, snapshot)
+
+
+def advised(answers: Sequence[Answer], found: Sequence[Told]) -> list[Answer]:
+    """*answers* with the findings of *found* among theirs, each at the statement that gains most by it."""
+    merged = beside((finding for answer in answers for finding in answer.findings), found)
+    mine: dict[tuple[str, str], list[Finding]] = {}
+    for finding in merged:
+        mine.setdefault((finding.fingerprint, finding.engine), []).append(finding)
+    return [
+        replace(answer, findings=tuple(mine.pop((answer.question.fingerprint, answer.question.engine_name), ())))
+        for answer in answers
+    ]
+
+
+def of_answers(
+    engine: Engine, answers: Iterable[Answer], snapshot: Snapshot | None = None, *, few: bool = False
+) -> list[Finding]:
+    """As `advise()`, for what an examiner has found out on *engine*: nothing for answers without a plan."""
+    return advise(engine, cases_of(answers, few=few), snapshot)
 
 
 def show(advice: Sequence[Finding], console: Console) -> None:

@@ -62,6 +62,7 @@ class Table:
     parents: tuple[int, ...]
     options: str
     definition: str
+    writes_per_second: float = 0.0  # rows inserted, deleted, or updated in a way that indexes have to follow
 
     @property
     def label(self) -> tuple[str, str]:
@@ -205,6 +206,10 @@ class Snapshot:
     statistics: tuple[Statistic, ...] = ()
     extended: tuple[Extended, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def is_parent(self, oid: int) -> bool:
+        """Whether other tables are its partitions."""
+        return any(table.oid == oid and table.kind == "p" for table in self.tables)
 
     def table(self, schema: str, name: str) -> Table | None:
         return next((table for table in self.tables if table.label == (schema, name)), None)
@@ -419,7 +424,7 @@ def read(session: Session) -> Snapshot:
 
 def _table(row: Sequence[Any]) -> Table:
     (oid, schema, name, kind, persistence, owner, rows, pages, visible, size, secured, forced, key, bound, parents,
-     options, definition) = row  # fmt: skip
+     options, definition, writes) = row  # fmt: skip
     return Table(
         oid=int(oid),
         schema=str(schema),
@@ -438,6 +443,7 @@ def _table(row: Sequence[Any]) -> Table:
         parents=tuple(int(each) for each in json.loads(parents)),
         options=str(options),
         definition=str(definition),
+        writes_per_second=float(writes or 0.0),
     )
 
 
@@ -562,7 +568,11 @@ SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpe
     coalesce((SELECT json_agg(h.inhparent::bigint ORDER BY h.inhseqno) FROM pg_catalog.pg_inherits h
         WHERE h.inhrelid = c.oid), '[]')::text,
     coalesce(array_to_string(c.reloptions, ', '), ''),
-    CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) ELSE '' END
+    CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) ELSE '' END,
+    (pg_catalog.pg_stat_get_tuples_inserted(c.oid) + pg_catalog.pg_stat_get_tuples_updated(c.oid)
+        - pg_catalog.pg_stat_get_tuples_hot_updated(c.oid))
+    / (SELECT greatest(60.0, extract(epoch FROM now() - coalesce(b.stats_reset, pg_postmaster_start_time())))::float8
+        FROM pg_catalog.pg_stat_database b WHERE b.datname = current_database())
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE {_OURS} AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't'
     AND {_not_of_extension("pg_class", "c.oid")}

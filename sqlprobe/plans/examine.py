@@ -61,6 +61,8 @@ class Answer:
     seconds: float = 0.0
     asked: int = 1
     server_seconds: float = 0.0  # that a trivial question took: how busy the server is
+    others: tuple[Plan, ...] = field(default=(), repr=False)  # of the question's further samples
+    catalog: Catalog | None = field(default=None, repr=False)
 
 
 class Examiner:
@@ -117,8 +119,9 @@ class Examiner:
             reader = self._readers.setdefault(session.engine, Reader())
             catalog = reader.read(session, plan, explained.secured)
             findings = self._judge(question, plan, explained, catalog, self._regression(question, plan))
+            others: list[Plan] = []
             for other in question.others:
-                findings += self._judge_other(session, question, other, findings, settings)
+                findings += self._judge_other(session, question, other, findings, settings, others)
         except Refused as refused:
             return Answer(question, refused=refused, seconds=time.perf_counter() - began)
         except Exception as error:  # noqa: BLE001 - ours
@@ -133,6 +136,8 @@ class Examiner:
             time.perf_counter() - began,
             1 + len(question.others),
             explained.surroundings.seconds,
+            tuple(others),
+            catalog,
         )
 
     def _judge_other(
@@ -142,6 +147,7 @@ class Examiner:
         sample: Sample,
         known: Sequence[Finding],
         settings: Sequence[tuple[str, str]],
+        others: list[Plan],
     ) -> list[Finding]:
         """What is wrong with the plan of a further sample, and was not with those before."""
         try:
@@ -151,6 +157,7 @@ class Examiner:
                 raise
             return []
         plan = dataclasses.replace(explained.plan, statement=question.statement)
+        others.append(plan)
         catalog = self._readers[session.engine].read(session, plan, explained.secured)
         keys = {finding.key for finding in known}
         return [each for each in self._judge(question, plan, explained, catalog) if each.key not in keys]

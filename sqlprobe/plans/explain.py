@@ -263,7 +263,7 @@ class Session:
         surroundings = self._begin(sample, notes, settings)
         try:
             if sample.generic:
-                plan = self._generic_plan(sample, surroundings)
+                plan = self._generic_plan(sample, surroundings.server_version)
                 notes.append("planned without values: estimates are averages, partial and JSON indexes are not seen")
             else:
                 plan = self._plan("EXPLAIN (FORMAT JSON, VERBOSE, SETTINGS) ", sample)
@@ -281,6 +281,46 @@ class Session:
         finally:
             self._rollback()
         return Explained(plan, surroundings, tuple(notes), secured)
+
+    def explain_each(
+        self, sample: Sample, switches: Sequence[str], settings: Sequence[tuple[str, str]] = ()
+    ) -> list[Plan | Refused]:
+        """
+        The plan of *sample* after each of *switches*, statements of ours, all in one transaction that is undone.
+
+        For a database of our own: the transaction may write, and nothing is asked beside the plans.
+
+        Raises:
+            Refused: the connection is gone.
+        """
+        found: list[Plan | Refused] = []
+        limits = self.limits
+        given = [*settings, ("lock_timeout", _ms(limits.lock_seconds)),
+                 ("statement_timeout", _ms(limits.statement_seconds))]  # fmt: skip
+        configured = ", ".join(f"set_config({_quoted(name)}, {_quoted(value)}, true)" for name, value in given)
+        try:
+            for switch in switches:
+                try:
+                    if not self._open:
+                        self._run("BEGIN", utility=True)
+                        self._open = True
+                        for statement, parameters in sample.settings:
+                            self._run(statement, parameters)
+                        self._run(f"SELECT {configured}")
+                    self._run(switch)
+                    if sample.generic:
+                        found.append(self._generic_plan(sample, _GENERIC_FROM))
+                    else:
+                        found.append(self._plan("EXPLAIN (FORMAT JSON, VERBOSE) ", sample))
+                except Refused as refused:
+                    if refused.reason == "unavailable":
+                        raise
+                    self._rollback()  # the transaction is lost with it
+                    found.append(refused)
+        finally:
+            if self._open:
+                self._rollback()
+        return found
 
     def read(self, *questions: str) -> list[list[tuple[Any, ...]]]:
         """
@@ -385,9 +425,9 @@ class Session:
             name: str(value) for name, value in zip(VECTOR_SETTINGS, values, strict=True) if value not in {None, ""}
         }
 
-    def _generic_plan(self, sample: Sample, surroundings: Surroundings) -> Plan:
+    def _generic_plan(self, sample: Sample, version: int) -> Plan:
         """For a statement whose values are not known, of a saved report: no evidence, but better than nothing."""
-        if surroundings.server_version < _GENERIC_FROM:
+        if version < _GENERIC_FROM:
             raise Refused("unsupported", found="a statement without its values, for which PostgreSQL 16 is needed")
         if self._is_asyncpg:
             raise Refused("unsupported", found="a statement without its values, for which psycopg is needed")

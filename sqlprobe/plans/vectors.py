@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MANY: Final = 5_000  # rows: an index pays from 2,000 on, the planner says so from there, and 5,000 take a few ms
 TYPES: Final = frozenset({"vector", "halfvec", "sparsevec", "bit"})
+# Dimensions that an index may hold, by type: pgvector's own limits (of sparsevec, elements that are not 0).
+LIMITS: Final = {"vector": 2_000, "halfvec": 4_000, "bit": 64_000, "sparsevec": 1_000_000_000}
+MAX_DIMENSIONS: Final = LIMITS["vector"]
 METHODS_OF_ACCESS: Final = frozenset({"hnsw", "ivfflat"})
 
 # Operator -> the method of pgvector.sqlalchemy that renders it.
@@ -107,8 +110,8 @@ def scan_of(plan: Plan, node: Node, distance: Distance) -> Node | None:
     return found[0] if found and plan is not None else None
 
 
-def exact_searches(plan: Plan, catalog: Catalog) -> Iterable[Search]:
-    """Every sort by a bare distance below a LIMIT, over many rows."""
+def exact_searches(plan: Plan, catalog: Catalog, many: float = MANY) -> Iterable[Search]:
+    """Every sort by a bare distance below a LIMIT, over *many* rows or more."""
     for sort in plan.nodes:
         if sort.kind not in {"Sort", "Incremental Sort"}:
             continue
@@ -122,7 +125,7 @@ def exact_searches(plan: Plan, catalog: Catalog) -> Iterable[Search]:
         if distance is None or limit is None or scan is None or relation is None:
             continue
         rows = scans.kept_rows(plan, scan)
-        if rows < MANY or is_vector(relation, distance.column) is None:
+        if rows < many or is_vector(relation, distance.column) is None:
             continue
         yield Search(sort, scan, relation, distance.column, distance.operator, keys[0].expression, rows, limit.rows)
 

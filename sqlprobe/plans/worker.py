@@ -39,6 +39,7 @@ SHIFT_CALLS: Final = 10
 BUSY_SECONDS: Final = 0.25  # for a question that takes a tenth of a millisecond
 BACK_OFF_SECONDS: Final = 60.0  # then twice that, and so on
 LONGEST_BACK_OFF: Final = 3_600.0
+MAX_PENDING: Final = 200  # statements that wait for a lab
 MAX_STATEMENTS: Final = 5_000  # whose findings are kept
 LEAVE_SECONDS: Final = 1.0  # that detach() waits for a question under way
 _AWAY: Final = frozenset({"unavailable", "busy", "locked", "timeout"})
@@ -86,16 +87,19 @@ class Planner:
         self._back_off = 0.0
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._pending: dict[Engine, list[Answer]] = {}
+        self._not_proven_before = 0.0
         self._held: dict[Key, tuple[Engine, tuple[Sample, ...]]] | None = None
         self._ended = threading.Event()
 
     def explain(self, *, analyze: bool = False, most: int | None = None, seconds: float = float("inf")) -> list[Answer]:
         """
         Ask about every statement of which there is a sample, at once: those that took most time in all first, *most*
-        of them, for *seconds* at most. See `Examiner.examine`.
+        of them, for *seconds* at most. See `Examiner.examine`. Indexes that would mend what is found are named, and
+        proven where there is a lab to do it.
         """
         found = questions_for(self._samples(), self._statements())
-        return self._ask(found[:most], analyze=analyze, seconds=seconds)
+        return self._ask(found[:most], analyze=analyze, seconds=seconds, prove=True)
 
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong with the last plan of each statement."""
@@ -112,6 +116,7 @@ class Planner:
         self._asking = threading.Lock()
         self._ended = threading.Event()
         self._thread = None
+        self._pending = {}
 
     # --- in the background -------------------------------------------------------------------------------------------
 
@@ -143,6 +148,8 @@ class Planner:
         due = [item for item in questions_for(self._samples(), self._statements()) if self._is_due(item[1], now)]
         answers = self._ask(due[: int(self._allowance)], analyze=False, seconds=BATCH_SECONDS)
         self._allowance -= sum(answer.asked for answer in answers)
+        if not self._ended.is_set() and now >= self._not_proven_before and (len(due) <= len(answers)):
+            self._prove_pending(now)
         spent = sum(answer.seconds for answer in answers)
         self._not_before = now + spent / SHARE
         for answer in answers:
@@ -153,6 +160,22 @@ class Planner:
         elif answers:
             self._back_off = 0.0
         return answers
+
+    def _prove_pending(self, now: float) -> None:
+        """Try the indexes of all that was asked since the last time in a lab, which takes some seconds."""
+        with self._asking:
+            pending, self._pending = self._pending, {}
+            began = time.perf_counter()
+            fresh: list[Finding] = []
+            for engine, answers in pending.items():
+                latest = {(a.question.fingerprint, a.question.engine_name): a for a in answers}
+                for answer in self._advise(engine, list(latest.values()), prove=True):
+                    fresh += self._keep(answer)
+            seconds = time.perf_counter() - began
+        self.spent_seconds += seconds
+        self._not_proven_before = now + seconds / SHARE
+        if fresh:
+            self._tell(fresh)
 
     def _run(self) -> None:
         refreshed = time.monotonic()
@@ -200,7 +223,12 @@ class Planner:
         }
 
     def _ask(
-        self, found: Sequence[tuple[Engine, Question]], *, analyze: bool, seconds: float = float("inf")
+        self,
+        found: Sequence[tuple[Engine, Question]],
+        *,
+        analyze: bool,
+        seconds: float = float("inf"),
+        prove: bool = False,
     ) -> list[Answer]:
         answers: list[Answer] = []
 
@@ -213,7 +241,10 @@ class Planner:
             for engine, question in found:
                 by_engine.setdefault(engine, []).append(question)
             for engine, questions in by_engine.items():
-                answers += self.examiner.examine(engine, questions, analyze=analyze, until=enough)
+                asked = self.examiner.examine(engine, questions, analyze=analyze, until=enough)
+                answers += self._advise(engine, asked, prove=prove)
+                if not prove:
+                    self._hold_back(engine, asked)
             self.spent_seconds += time.perf_counter() - began
             self.questions += sum(answer.asked for answer in answers)
             fresh: list[Finding] = []
@@ -222,6 +253,29 @@ class Planner:
         if fresh:
             self._tell(fresh)
         return answers
+
+    def _advise(self, engine: Engine, answers: list[Answer], *, prove: bool) -> list[Answer]:
+        """*answers* with the indexes that they want; those that nobody has tried yet say so, if not *prove*."""
+        if not any(answer.findings for answer in answers):
+            return answers
+        from sqlprobe.advice import prove as proof
+
+        try:
+            cases = proof.cases_of(answers, few=self.settings.advice_values)
+            found = proof.tell(engine, cases) if prove else proof.untried(cases, proof.not_yet())
+            wanted = [each for each in found if each.finding.rule not in self.settings.disabled_rules]
+            return proof.advised(answers, wanted)
+        except Exception as error:  # noqa: BLE001 - ours
+            faults.count("index advice", error)
+            return answers
+
+    def _hold_back(self, engine: Engine, answers: Iterable[Answer]) -> None:
+        """Keep what is to be tried in a lab, later and together: its values stay in memory until then."""
+        from sqlprobe.advice import lab
+
+        held = [answer for answer in answers if answer.findings]
+        if held and lab.is_installed() and sum(map(len, self._pending.values())) < MAX_PENDING:
+            self._pending.setdefault(engine, []).extend(held)
 
     def _keep(self, answer: Answer) -> list[Finding]:
         """Replace what was found of that statement; what is new of it."""

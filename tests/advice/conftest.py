@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,11 @@ from sqlprobe.plans.sampling import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# `ground_truth` is a module beside the tests, which pytest does not put on the path.
+FOLDER = str(Path(__file__).parent)
+if FOLDER not in sys.path:
+    sys.path.append(FOLDER)
 
 SCHEMA = """
 CREATE EXTENSION vector;

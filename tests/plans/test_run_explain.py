@@ -51,5 +51,10 @@ def test_a_programs_statements_are_explained_when_it_ends(module_postgresql_url,
     report = json.loads((tmp_path / "r.json").read_text())
 
     assert (0, "done\n", "") == (done.returncode, done.stdout, done.stderr)
-    assert ["seq-scan"] == [finding["rule"] for finding in report["findings"] if "plan" in finding["evidence"]]
+    told = [
+        (finding["rule"], finding["evidence"]["also"], finding["fixes"][0]["verified"] is not None)
+        for finding in report["findings"]
+        if "plan" in finding["evidence"]
+    ]
+    assert [("missing-index", "seq-scan", True)] == told
     assert (False, []) == ("4711" in json.dumps(report), report["faults"])

@@ -152,8 +152,10 @@ def test_a_probe_explains_what_it_has_seen(shop, make_engine):
         again = probe.explain()
         report = probe.report()
 
-    assert ("seq-scan", "orders", 5) == (finding.rule, finding.label, finding.count)
-    assert (1, ["seq-scan"], ["seq-scan"]) == (
+    assert ("missing-index", "orders", 5, "seq-scan") == (
+        finding.rule, finding.label, finding.count, finding.evidence["also"],
+    )  # fmt: skip
+    assert (1, ["missing-index"], ["missing-index"]) == (
         len(again), [f.rule for f in report.findings if "plan" in f.evidence], [f.rule for f in told],
     )  # fmt: skip
     assert finding.site.file.endswith("test_worker.py")
@@ -194,7 +196,9 @@ def test_a_recording_explains_when_it_has_ended_too(shop, make_engine):
     with sqlprobe.record(settings=ON_DEMAND) as recording, engine.connect() as connection:
         connection.execute(sa.text("SELECT * FROM orders WHERE customer = :c"), {"c": 7}).all()
 
-    assert ["seq-scan"] == [finding.rule for finding in recording.explain()]
+    (finding,) = recording.explain()
+
+    assert ("missing-index", True) == (finding.rule, finding.fixes[0].verified is not None)
 
 
 def test_async_engines_are_explained_from_inside_a_loop(shop):
@@ -207,7 +211,37 @@ def test_async_engines_are_explained_from_inside_a_loop(shop):
         await engine.dispose()
         return [finding.rule for finding in found]
 
-    assert ["seq-scan"] == asyncio.run(main())
+    assert ["missing-index"] == asyncio.run(main())
+
+
+def test_in_the_background_an_index_is_named_first_and_proven_with_what_else_was_asked(shop, make_engine):
+    engine = make_engine(shop())
+    told = []
+    with sqlprobe.record(settings=ON_DEMAND) as recording, engine.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM orders WHERE customer = :c"), {"c": 7}).all()
+    samples = recording._planner._samples()
+    planner = Planner(
+        Settings(explain=True), lambda: recording.statements, lambda _: True,
+        lambda found: told.extend((each.rule, each.evidence.get("verified", "")[:8]) for each in found),
+    )  # fmt: skip
+    planner._held = samples
+    planner.tick(0.0)
+    (finding,) = planner.findings()
+
+    assert [("missing-index", "not veri")] == told
+    assert ("seq-scan", True) == (finding.evidence["also"], finding.fixes[0].verified is not None)
+
+
+def test_without_the_lab_an_index_is_named_and_not_verified(shop, make_engine, monkeypatch):
+    monkeypatch.setattr("sqlprobe.advice.lab.is_installed", lambda: False)
+    engine = make_engine(shop())
+    with sqlprobe.record(settings=ON_DEMAND) as recording, engine.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM orders WHERE customer = :c"), {"c": 7}).all()
+    (finding,) = recording.explain()
+
+    assert ("missing-index", "not verified; install sqlprobe[lab]", "seq-scan", None) == (
+        finding.rule, finding.evidence["verified"], finding.evidence["also"], finding.fixes[0].verified,
+    )  # fmt: skip
 
 
 def test_without_samples_explain_says_so(engine):
