@@ -142,24 +142,15 @@ class ShapeCalls:
             int, tuple[object, int]
         ] = {}  # by hash: the connection and the writes so far, at the last call
 
-    def add(self, spot: Spot, elapsed: int, connection: object, given: Any, writes: int) -> None:
-        """Take a read of *spot*; the scope made *writes* so far."""
+    def add(self, spot: Spot, elapsed: int, connection: object, key: int | None, writes: int) -> None:
+        """Take a read of *spot* with the parameters that `_key_of` gave; the scope made *writes* so far."""
         if connection is not spot.connection:
             spot.connection = connection
             if len(spot.connections) < MAX_SPOTS:
                 spot.connections[id(connection)] = connection
-        if given is None:
+        if key is None:
             spot.distinct += 1
             return
-        values = tuple(given.values()) if type(given) is dict else given
-        try:
-            key = hash(values)
-        except TypeError:  # a list among them: they count as others each time
-            spot.distinct += 1
-            return
-        walk = spot.walk
-        if walk is not None and not walk.broken and type(values) is tuple:
-            walk.add(values)
         known = self._given
         last = known.get(key)
         if last is None:
@@ -187,6 +178,21 @@ class ShapeCalls:
         spot = Spot(place, state, started, walk, counts=state is None or not orm.is_eager(state))
         self.spots[place] = spot
         return spot
+
+
+def _key_of(given: Any, spot: Spot) -> int | None:
+    """What tells the parameters of a call from others; None where nothing does, and they count as others each time."""
+    if given is None:
+        return None
+    values = tuple(given.values()) if type(given) is dict else given
+    try:
+        key = hash(values)
+    except TypeError:  # a list among them
+        return None
+    walk = spot.walk
+    if walk is not None and not walk.broken and type(values) is tuple:
+        walk.add(values)
+    return key
 
 
 class Reloads:
@@ -352,18 +358,66 @@ class Digest:
         self.drain(deque([record]))
 
     def drain(self, records: deque[Any]) -> None:
-        """Take *records* in and out of the deque, to which other threads may append. One that fails is counted."""
+        """
+        Take *records* in and out of the deque, to which other threads may append. One that fails is counted.
+
+        Most often a record is like the one before, from the same loop: then only what differs is looked at, and what
+        such a run adds up to is put down at its end.
+        """
         by_tally, origins, slow_ns = self._by_tally, self.origins, self.slow_ns
+        take = records.popleft
         total_calls = total_ns = total_rows = 0
         started = 0
         queried, eager = None, False  # the last query's compile state, and whether it was an eager load's
-        state = runid = path = loads = None  # of the last lazy load: most often the next is like it
+        state = runid = path = None  # of the last lazy load: most often the next is like it
+        loads: Any = None
+        alike = where = None  # the tally and the place of the run, and what they lead to
+        calls: Any = None
+        spot: Any = None
+        lazy = reads = False
+        run = run_ns = run_rows = run_last = 0
+        last_given: int | None = None
         try:
             for _ in range(len(records)):
-                record = records.popleft()
+                record = take()
                 try:
                     tally, started, elapsed, rows, load, place, extra, given, muting = record
                     total_ns += elapsed
+                    if tally is alike and extra is None and elapsed < slow_ns and not muting:
+                        if load is None:
+                            if place is where and not lazy:
+                                run += 1
+                                run_ns += elapsed
+                                run_last = started
+                                if rows > 0:
+                                    run_rows += rows
+                                if reads:
+                                    key = _key_of(given, spot)
+                                    if key is None or key != last_given:
+                                        last_given = key
+                                        calls.add(spot, elapsed, None, key, self.writes)
+                                continue
+                        elif (
+                            lazy
+                            and load[1] is state
+                            and load[3] == runid
+                            and load[4] is path
+                            and (place is None or place is where)
+                        ):
+                            run += 1
+                            run_ns += elapsed
+                            run_last = started
+                            if rows > 0:
+                                run_rows += rows
+                            loads.parents.add(load[5])
+                            origins[load[2]] = record if given is None else record[:7]
+                            continue
+                    if run:
+                        total_calls += run
+                        total_rows += run_rows
+                        self._end_run(calls, None if lazy else spot, loads, run, run_ns, run_rows, run_last)
+                        run = run_ns = run_rows = 0
+                    alike = None
                     calls = by_tally.get(tally)
                     if calls is None:
                         calls = self._calls_of(tally)
@@ -405,8 +459,13 @@ class Digest:
                                 spot.last_ns = started
                                 if rows > 0:
                                     spot.rows += rows
-                                if kind == 1:  # READS
-                                    calls.add(spot, elapsed, None if load is None else load[6], given, self.writes)
+                                reads = kind == 1
+                                if reads:
+                                    connection = None if load is None else load[6]
+                                    last_given = _key_of(given, spot)
+                                    calls.add(spot, elapsed, connection, last_given, self.writes)
+                                if load is None:
+                                    alike, where, lazy = tally, place, False
                     if load is not None:
                         if len(origins) >= MAX_ORIGINS:
                             self._bound_origins()
@@ -435,6 +494,7 @@ class Digest:
                                 loads.last_ns = started
                                 if loads.place is None:
                                     loads.place = place
+                                alike, where, lazy = tally, loads.place, True
                         else:
                             self._query = None
                             self._add_reload(record)
@@ -442,14 +502,39 @@ class Digest:
                         self._judge_time(record)
                 except Exception as error:  # noqa: BLE001 - ours: its call is counted, its part in a pattern is lost
                     faults.count("digest", error)
-                    state = loads = None
+                    alike = state = loads = None
         finally:
+            if run:
+                total_calls += run
+                total_rows += run_rows
+                self._end_run(calls, None if lazy else spot, loads, run, run_ns, run_rows, run_last)
             if started:
                 self.first_ns = self.first_ns or started
                 self.last_ns = started
             self.calls += total_calls
             self.ns += total_ns
             self.rows += total_rows
+
+    def _end_run(
+        self, calls: ShapeCalls, spot: Spot | None, loads: LazyLoads | None, run: int, ns: int, rows: int, last_ns: int
+    ) -> None:
+        """Put down what *run* records like the one before them add up to, of *spot* or else of the lazy *loads*."""
+        calls.calls += run
+        calls.ns += ns
+        calls.rows += rows
+        if spot is not None:
+            if calls.kind == WRITES:
+                self.writes += run
+            spot.calls += run
+            spot.ns += ns
+            spot.rows += rows
+            spot.last_ns = last_ns
+        elif loads is not None:
+            loads.calls += run
+            loads.ns += ns
+            loads.last_ns = last_ns
+            if len(self.origins) >= MAX_ORIGINS:
+                self._bound_origins()
 
     def merge(self, child: Digest) -> None:
         """
@@ -566,6 +651,11 @@ class Digest:
             way = (*orm.way_between(above, load), *way)
             load, thread = above, record[0].thread
         return orm.root_of(load), (*orm.way_from_root(load), *way)
+
+    def is_direct(self, load: orm.Load, thread: int) -> bool:
+        """Whether the object of *load* came from a query itself, as far as is known, and not from another lazy load."""
+        record = None if load.runid is None else self.query_of(load.runid, thread, load.connection)
+        return record is None or bool(record[4][0] == orm.OTHER)
 
     def query_of(self, runid: int, thread: int, connection: object) -> tuple[Any, ...] | None:
         """
@@ -904,6 +994,8 @@ class Scope:
                 self.digest_now()
                 window = self._turn(now_ns)
             self._tell(window)
+            if self.parent is None and not self._below:
+                return
             with self._lock:
                 parent = _nearest_open(self.parent)
                 for below in self._below:
@@ -951,8 +1043,9 @@ class Scope:
     def digest_now(self) -> None:
         """Digest what is pending, here and in open scopes below: readers call it."""
         with self._lock:
-            for below in list(self._below):
-                below.digest_now()
+            if self._below:
+                for below in list(self._below):
+                    below.digest_now()
             self._drain()
 
     def forget(self) -> None:
@@ -981,8 +1074,10 @@ class Scope:
             around.take(record)
 
     def _drain(self) -> None:
+        if not self._records:
+            return
         digest = self.digest
-        before = (digest.calls, digest.ns, digest.rows, digest.errors)
+        calls, ns, rows, errors = digest.calls, digest.ns, digest.rows, digest.errors
         room = keep - len(self._kept)
         if room > 0:
             with suppress(RuntimeError):  # another thread appends: they are digested all the same
@@ -991,20 +1086,19 @@ class Scope:
             digest.drain(self._records)
         if len(self.seen) > MAX_SHAPES:
             self.seen = set()
-        after = (digest.calls, digest.ns, digest.rows, digest.errors)
-        if after != before:
-            scope: Scope | None = self
-            while scope is not None:
-                calls, ns, rows, errors = (t + a - b for t, a, b in zip(scope.totals, after, before, strict=True))
-                scope.totals = (calls, ns, rows, errors)
-                scope = scope.parent
+        calls, ns = digest.calls - calls, digest.ns - ns
+        rows, errors = digest.rows - rows, digest.errors - errors
+        scope: Scope | None = self
+        while scope is not None:
+            before = scope.totals
+            scope.totals = (before[0] + calls, before[1] + ns, before[2] + rows, before[3] + errors)
+            scope = scope.parent
 
     def _turn(self, now_ns: int) -> Window:
         """Cut off the window that ends now, and begin the next."""
-        calls, ns, rows, errors = (now - then for now, then in zip(self.totals, self._judged, strict=True))
-        window = Window(
-            self.digest, calls, ns, rows, errors, now_ns - self._judged_ns, began_ns=self._judged_ns, kept=self._kept
-        )
+        now, then, began_ns = self.totals, self._judged, self._judged_ns
+        calls, ns, rows, errors = now[0] - then[0], now[1] - then[1], now[2] - then[2], now[3] - then[3]
+        window = Window(self.digest, calls, ns, rows, errors, now_ns - began_ns, began_ns, self._kept)
         self._kept = []
         self.digest = Digest(self.name, slow_ns)
         self.seen = set()

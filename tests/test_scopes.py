@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import subprocess
 import sys
@@ -109,8 +110,11 @@ def told(report):
     return [(finding.rule, finding.label, finding.scope, finding.count) for finding in findings]
 
 
+shape = functools.cache(shape_of)
+
+
 def record(text="SELECT 1", elapsed=1000, rows=1, load=None, started=None):
-    tally = Tally(shape_of(text), "sqlite:///")
+    tally = Tally(shape(text), "sqlite:///")
     return (tally, perf_counter_ns() if started is None else started, elapsed, rows, load, None, None, None, ())
 
 
