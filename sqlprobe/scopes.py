@@ -16,11 +16,15 @@ import threading
 from collections import deque
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import islice
 from time import perf_counter_ns
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+from uuid import UUID
 
-from sqlprobe import faults, ignores, orm, walks
+from sqlprobe import faults, ignores, loops, orm, walks
 from sqlprobe.model import SqlprobeError
 
 if TYPE_CHECKING:
@@ -41,10 +45,14 @@ MAX_SHAPES: Final = 5_000  # of one scope; a few MB, and no request has more
 MAX_LOADS: Final = 20_000  # relationship and parent-query pairs followed at a time in one scope
 MAX_ORIGINS: Final = 20_000  # queries that later lazy loads may turn out to come from
 MAX_SPOTS: Final = 64  # lines of one statement in one scope
+LONG: Final = 1_000  # characters or bytes of a parameter that waits to be digested; of a longer one its hash does
+FEW: Final = 16  # parameters: a batch of such statements holds 8,000
+MAX_VALUES: Final = 10_000  # parameters that wait, of statements with more: 10 MB if all are as long as may be
 MAX_GIVEN: Final = 2_000  # different parameters remembered of one statement in one scope
 MAX_STEPS: Final = 12  # of lazy loads that hang from one another, looked at for the query at their root
 MAX_NAME: Final = 200
 NO_LIMIT: Final = 1 << 62
+PART: Final = "scope"  # the kind of scopes that nobody says more of
 NEW: Final = -1  # no result's number: objects that no query has loaded
 
 
@@ -77,6 +85,39 @@ class Record(NamedTuple):
     extra: Extra | None
     given: Any = None
     ignores: tuple[Ignore, ...] = ()
+
+
+_LIGHT: Final = frozenset(
+    {NoneType, bool, int, float, Decimal, date, datetime, time, timedelta, UUID}
+)  # types whose values are short, whatever they are
+
+
+def slim(record: tuple[Any, ...]) -> tuple[Any, ...]:
+    """
+    *record* as it may wait until it is digested: in its `given` each long value is its hash only.
+
+    Most values are of types that tell that they are short: their length is not looked at.
+    """
+    given = record[7]
+    kind = type(given)
+    if kind is dict:
+        given = given.values()
+    elif kind is not tuple:
+        return record if kind is not str or len(given) <= LONG else (*record[:7], hash(given), *record[8:])
+    if _LIGHT.issuperset(map(type, given)):
+        return record
+    short = []
+    changed = False
+    for value in given:
+        if type(value) in _LIGHT or (type(value) in {str, bytes} and len(value) <= LONG):
+            short.append(value)
+            continue
+        try:
+            short.append(hash(value))
+            changed = True
+        except TypeError:  # a list: it tells nothing, and may be of any size
+            return (*record[:7], None, *record[8:])
+    return (*record[:7], tuple(short), *record[8:]) if changed else record
 
 
 NEITHER: Final = 0
@@ -166,6 +207,38 @@ class ShapeCalls:
                 self.again_ns += elapsed
             return
         known[key] = (connection, writes)
+
+    def take_over(self, other: ShapeCalls, writes: int, *, wrote: bool) -> None:
+        """
+        Take the calls of a nested scope, which *wrote* or not, that a loop may have made. *writes* are those before it.
+        """
+        fresh = sum(spot.distinct for spot in other.spots.values()) - len(other._given)  # what nothing tells apart
+        for key, (connection, written) in other._given.items():
+            if key not in self._given:
+                fresh += 1
+                if len(self._given) < MAX_GIVEN:
+                    self._given[key] = (connection, writes + written)
+        for place, spot in other.spots.items():
+            if place is None or spot.claimed or not spot.counts or not loops.in_loop(place):
+                continue
+            mine = self.spots.get(place)
+            if mine is None:
+                if len(self.spots) >= MAX_SPOTS:
+                    continue
+                mine = self.spots[place] = Spot(place, spot.state, spot.first_ns, spot.walk, counts=True)
+            elif mine.walk is not None and spot.walk is not None:
+                mine.walk.go_on(spot.walk)
+            distinct = min(spot.distinct, fresh)
+            fresh -= distinct
+            mine.calls += spot.calls
+            mine.ns += spot.ns
+            mine.rows += spot.rows
+            mine.distinct += distinct
+            mine.after_writes += spot.calls - distinct if wrote else spot.after_writes
+            mine.first_ns = min(mine.first_ns, spot.first_ns)
+            mine.last_ns = max(mine.last_ns, spot.last_ns)
+            if len(mine.connections) < MAX_SPOTS:
+                mine.connections.update(spot.connections)
 
     def spot(self, started: int, load: tuple[Any, ...] | None, place: Place | None) -> Spot:
         """The calls from *place*, which none has come from before."""
@@ -536,11 +609,12 @@ class Digest:
             if len(self.origins) >= MAX_ORIGINS:
                 self._bound_origins()
 
-    def merge(self, child: Digest) -> None:
+    def merge(self, child: Digest, *, repeats: bool = False) -> None:
         """
-        Take over what a nested scope saw, without the loads that a detector claimed.
+        Take over what a nested scope saw, without what a detector claimed.
 
-        Which statements repeat is not taken over: what each of several nested scopes ran once is no loop.
+        With *repeats* also the calls whose line, or its caller's, is in a loop: it may be around the nested scopes.
+        What each of several requests of one test ran once is no loop: see `Scope.is_part`.
         """
         self.calls += child.calls
         self.ns += child.ns
@@ -560,6 +634,8 @@ class Digest:
             mine.ns += calls.ns
             mine.rows += calls.rows
             mine.place = mine.place or calls.place
+            if repeats and calls.spots:
+                mine.take_over(calls, self.writes, wrote=child.writes > 0)
         self.writes += child.writes
         for key, reloads in child.reloads.items():
             if not reloads.claimed:
@@ -854,11 +930,11 @@ class Scope:
     """
 
     __slots__ = (
-        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_kept", "_lock", "_records", "closed", "digest",
-        "kind", "late", "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
+        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_kept", "_lock", "_records", "_values", "closed",
+        "digest", "kind", "late", "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, name: str, *, kind: str = "scope") -> None:
+    def __init__(self, name: str, *, kind: str = PART) -> None:
         self.name = str(name)[:MAX_NAME]
         self.kind = str(kind)[:MAX_NAME]
         self.parent: Scope | None = None
@@ -870,6 +946,7 @@ class Scope:
         self.digest = Digest(self.name, slow_ns)
         self.seen: set[Any] = set()  # what capture has looked up the line of
         self._records: deque[Any] = deque()
+        self._values = 0  # parameters among these, of statements with many
         self._lock = threading.RLock()
         self._due_ns = NO_LIMIT
         self._kept: list[tuple[Any, ...]] = []
@@ -877,6 +954,15 @@ class Scope:
         self._judged_ns = 0
         self._depth = 0
         self._below: set[Scope] = set()
+
+    @property
+    def is_part(self) -> bool:
+        """
+        Whether it is a part of what the scope around it does: a loop around it is that one's.
+
+        A scope of another kind than "scope" (a request, a task) is a unit of its own, whoever runs several.
+        """
+        return self.kind == PART and _nearest_open(self.parent) is not None
 
     @property
     def calls(self) -> int:
@@ -1019,8 +1105,15 @@ class Scope:
             self._take_late(record)
             return
         records = self._records
+        given = record[7]
+        if given is not None:
+            record = slim(record)
+            if type(given) is not int and len(given) > FEW:
+                self._values += len(given)
         records.append(record)
-        if (len(records) >= BATCH or record[1] > self._due_ns) and self._lock.acquire(blocking=False):
+        if (len(records) >= BATCH or record[1] > self._due_ns or self._values > MAX_VALUES) and self._lock.acquire(
+            blocking=False
+        ):
             # Another thread that holds the lock is digesting; what is left to do waits for the next statement.
             window = None
             try:
@@ -1082,6 +1175,7 @@ class Scope:
         if room > 0:
             with suppress(RuntimeError):  # another thread appends: they are digested all the same
                 self._kept.extend([record[:7] for record in islice(self._records, room)])  # without parameters
+        self._values = 0
         while self._records:
             digest.drain(self._records)
         if len(self.seen) > MAX_SHAPES:
@@ -1122,7 +1216,7 @@ class Scope:
             if parent is None:
                 return
             parent._drain()
-            parent.digest.merge(window.digest)
+            parent.digest.merge(window.digest, repeats=self.is_part)
             if len(parent._kept) < keep:
                 parent._kept += window.kept[: keep - len(parent._kept)]
             if now_ns <= parent._due_ns:

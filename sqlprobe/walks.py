@@ -68,6 +68,14 @@ class Walk:
         except Exception:  # noqa: BLE001 - values that cannot be compared or hashed: nobody can tell
             self.broken = True
 
+    def go_on(self, other: Walk) -> None:
+        """Take what *other* saw as what came next: one step of this walk, or several of the same."""
+        if other.broken or other._first is None:
+            self.broken = True
+        else:
+            self.add(other._first)
+            self._last = other._last
+
     def _is_next_chunk(self, values: Sequence[Any]) -> bool:
         known = sum(value in self._elements for value in values)
         return len(values) <= self._largest and known <= max(MAX_OVERLAP * len(values), len(self._operators) - 1)

@@ -635,6 +635,36 @@ def test_n_plus_one_of_50_after_200_000_other_statements_is_found(probe, engine)
     )
 
 
+@pytest.mark.parametrize("text", ["SELECT :a", "SELECT name FROM customer WHERE name = :a"])
+@pytest.mark.parametrize("value", ["x" * 1_000_000, b"y" * 1_000_000], ids=["text", "bytes"])
+def test_long_parameters_wait_as_their_hash(probe, engine, text, value):
+    with sqlprobe.scope("work") as scope, engine.connect() as connection:
+        for _ in range(3):
+            connection.execute(sa.text(text), {"a": value})
+            connection.execute(sa.select(sa.literal(value)))
+        waiting = [each for record in scope._records for each in record[7]]
+
+    assert (6, True) == (scope.calls, all(type(each) is int or len(each) <= scopes.LONG for each in waiting))
+
+
+def test_parameters_of_any_size_do_not_wait(probe, engine):
+    scope = sqlprobe.scope("work")
+    with scope:
+        scope.take((*record()[:7], (7, ["a list"] * 1_000_000), ()))
+
+        assert [None] == [each[7] for each in scope._records]
+
+
+def test_many_parameters_are_digested_early(probe, engine):
+    waiting = []
+    with sqlprobe.scope("work") as scope:
+        for number in range(100):
+            scope.take((*record()[:7], tuple(range(number, number + 900)), ()))
+            waiting.append(sum(len(each[7]) for each in scope._records))
+
+    assert (True, 100) == (max(waiting) <= scopes.MAX_VALUES, scope.calls)
+
+
 @pytest.mark.once
 def test_n_plus_one_amid_200_000_other_loads_is_found(probe, engine):
     """Each of the others is one object's, loaded by a query of its own: what is followed is bounded too."""
