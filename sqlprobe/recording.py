@@ -179,7 +179,7 @@ class Recording:
     def take(self, record: tuple[Any, ...], scope: Scope | None) -> None:
         """Append a `Record`. Called by capture, in whatever thread."""
         records = self._records
-        records.append((record, scope))
+        records.append((record if record[7] is None else scopes.slim(record), scope))
         if len(records) >= scopes.BATCH and self._lock.acquire(blocking=False):
             try:
                 self._drain()
@@ -196,7 +196,7 @@ class Recording:
             if digest.calls:
                 digest.name = scope.name
                 self._ledger.add(detectors.judge(digest, self.settings))
-                self._digest_of(scope.parent).merge(digest)
+                self._digest_of(scope.parent).merge(digest, repeats=scope.is_part)
         if window.digest.calls or window.calls:
             tally = self._ledger.scope(scope.name, scope.kind)
             tally.add(window)

@@ -16,11 +16,15 @@ import threading
 from collections import deque
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from itertools import islice
 from time import perf_counter_ns
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Protocol, Self, TypeVar
+from uuid import UUID
 
-from sqlprobe import faults, ignores, orm, walks
+from sqlprobe import faults, ignores, loops, orm, walks
 from sqlprobe.model import SqlprobeError
 
 if TYPE_CHECKING:
@@ -41,10 +45,14 @@ MAX_SHAPES: Final = 5_000  # of one scope; a few MB, and no request has more
 MAX_LOADS: Final = 20_000  # relationship and parent-query pairs followed at a time in one scope
 MAX_ORIGINS: Final = 20_000  # queries that later lazy loads may turn out to come from
 MAX_SPOTS: Final = 64  # lines of one statement in one scope
+LONG: Final = 1_000  # characters or bytes of a parameter that waits to be digested; of a longer one its hash does
+FEW: Final = 16  # parameters: a batch of such statements holds 8,000
+MAX_VALUES: Final = 10_000  # parameters that wait, of statements with more: 10 MB if all are as long as may be
 MAX_GIVEN: Final = 2_000  # different parameters remembered of one statement in one scope
 MAX_STEPS: Final = 12  # of lazy loads that hang from one another, looked at for the query at their root
 MAX_NAME: Final = 200
 NO_LIMIT: Final = 1 << 62
+PART: Final = "scope"  # the kind of scopes that nobody says more of
 NEW: Final = -1  # no result's number: objects that no query has loaded
 
 
@@ -77,6 +85,39 @@ class Record(NamedTuple):
     extra: Extra | None
     given: Any = None
     ignores: tuple[Ignore, ...] = ()
+
+
+_LIGHT: Final = frozenset(
+    {NoneType, bool, int, float, Decimal, date, datetime, time, timedelta, UUID}
+)  # types whose values are short, whatever they are
+
+
+def slim(record: tuple[Any, ...]) -> tuple[Any, ...]:
+    """
+    *record* as it may wait until it is digested: in its `given` each long value is its hash only.
+
+    Most values are of types that tell that they are short: their length is not looked at.
+    """
+    given = record[7]
+    kind = type(given)
+    if kind is dict:
+        given = given.values()
+    elif kind is not tuple:
+        return record if kind is not str or len(given) <= LONG else (*record[:7], hash(given), *record[8:])
+    if _LIGHT.issuperset(map(type, given)):
+        return record
+    short = []
+    changed = False
+    for value in given:
+        if type(value) in _LIGHT or (type(value) in {str, bytes} and len(value) <= LONG):
+            short.append(value)
+            continue
+        try:
+            short.append(hash(value))
+            changed = True
+        except TypeError:  # a list: it tells nothing, and may be of any size
+            return (*record[:7], None, *record[8:])
+    return (*record[:7], tuple(short), *record[8:]) if changed else record
 
 
 NEITHER: Final = 0
@@ -142,24 +183,15 @@ class ShapeCalls:
             int, tuple[object, int]
         ] = {}  # by hash: the connection and the writes so far, at the last call
 
-    def add(self, spot: Spot, elapsed: int, connection: object, given: Any, writes: int) -> None:
-        """Take a read of *spot*; the scope made *writes* so far."""
+    def add(self, spot: Spot, elapsed: int, connection: object, key: int | None, writes: int) -> None:
+        """Take a read of *spot* with the parameters that `_key_of` gave; the scope made *writes* so far."""
         if connection is not spot.connection:
             spot.connection = connection
             if len(spot.connections) < MAX_SPOTS:
                 spot.connections[id(connection)] = connection
-        if given is None:
+        if key is None:
             spot.distinct += 1
             return
-        values = tuple(given.values()) if type(given) is dict else given
-        try:
-            key = hash(values)
-        except TypeError:  # a list among them: they count as others each time
-            spot.distinct += 1
-            return
-        walk = spot.walk
-        if walk is not None and not walk.broken and type(values) is tuple:
-            walk.add(values)
         known = self._given
         last = known.get(key)
         if last is None:
@@ -176,6 +208,38 @@ class ShapeCalls:
             return
         known[key] = (connection, writes)
 
+    def take_over(self, other: ShapeCalls, writes: int, *, wrote: bool) -> None:
+        """
+        Take the calls of a nested scope, which *wrote* or not, that a loop may have made. *writes* are those before it.
+        """
+        fresh = sum(spot.distinct for spot in other.spots.values()) - len(other._given)  # what nothing tells apart
+        for key, (connection, written) in other._given.items():
+            if key not in self._given:
+                fresh += 1
+                if len(self._given) < MAX_GIVEN:
+                    self._given[key] = (connection, writes + written)
+        for place, spot in other.spots.items():
+            if place is None or spot.claimed or not spot.counts or not loops.in_loop(place):
+                continue
+            mine = self.spots.get(place)
+            if mine is None:
+                if len(self.spots) >= MAX_SPOTS:
+                    continue
+                mine = self.spots[place] = Spot(place, spot.state, spot.first_ns, spot.walk, counts=True)
+            elif mine.walk is not None and spot.walk is not None:
+                mine.walk.go_on(spot.walk)
+            distinct = min(spot.distinct, fresh)
+            fresh -= distinct
+            mine.calls += spot.calls
+            mine.ns += spot.ns
+            mine.rows += spot.rows
+            mine.distinct += distinct
+            mine.after_writes += spot.calls - distinct if wrote else spot.after_writes
+            mine.first_ns = min(mine.first_ns, spot.first_ns)
+            mine.last_ns = max(mine.last_ns, spot.last_ns)
+            if len(mine.connections) < MAX_SPOTS:
+                mine.connections.update(spot.connections)
+
     def spot(self, started: int, load: tuple[Any, ...] | None, place: Place | None) -> Spot:
         """The calls from *place*, which none has come from before."""
         if len(self.spots) >= MAX_SPOTS and None in self.spots:
@@ -187,6 +251,21 @@ class ShapeCalls:
         spot = Spot(place, state, started, walk, counts=state is None or not orm.is_eager(state))
         self.spots[place] = spot
         return spot
+
+
+def _key_of(given: Any, spot: Spot) -> int | None:
+    """What tells the parameters of a call from others; None where nothing does, and they count as others each time."""
+    if given is None:
+        return None
+    values = tuple(given.values()) if type(given) is dict else given
+    try:
+        key = hash(values)
+    except TypeError:  # a list among them
+        return None
+    walk = spot.walk
+    if walk is not None and not walk.broken and type(values) is tuple:
+        walk.add(values)
+    return key
 
 
 class Reloads:
@@ -352,18 +431,66 @@ class Digest:
         self.drain(deque([record]))
 
     def drain(self, records: deque[Any]) -> None:
-        """Take *records* in and out of the deque, to which other threads may append. One that fails is counted."""
+        """
+        Take *records* in and out of the deque, to which other threads may append. One that fails is counted.
+
+        Most often a record is like the one before, from the same loop: then only what differs is looked at, and what
+        such a run adds up to is put down at its end.
+        """
         by_tally, origins, slow_ns = self._by_tally, self.origins, self.slow_ns
+        take = records.popleft
         total_calls = total_ns = total_rows = 0
         started = 0
         queried, eager = None, False  # the last query's compile state, and whether it was an eager load's
-        state = runid = path = loads = None  # of the last lazy load: most often the next is like it
+        state = runid = path = None  # of the last lazy load: most often the next is like it
+        loads: Any = None
+        alike = where = None  # the tally and the place of the run, and what they lead to
+        calls: Any = None
+        spot: Any = None
+        lazy = reads = False
+        run = run_ns = run_rows = run_last = 0
+        last_given: int | None = None
         try:
             for _ in range(len(records)):
-                record = records.popleft()
+                record = take()
                 try:
                     tally, started, elapsed, rows, load, place, extra, given, muting = record
                     total_ns += elapsed
+                    if tally is alike and extra is None and elapsed < slow_ns and not muting:
+                        if load is None:
+                            if place is where and not lazy:
+                                run += 1
+                                run_ns += elapsed
+                                run_last = started
+                                if rows > 0:
+                                    run_rows += rows
+                                if reads:
+                                    key = _key_of(given, spot)
+                                    if key is None or key != last_given:
+                                        last_given = key
+                                        calls.add(spot, elapsed, None, key, self.writes)
+                                continue
+                        elif (
+                            lazy
+                            and load[1] is state
+                            and load[3] == runid
+                            and load[4] is path
+                            and (place is None or place is where)
+                        ):
+                            run += 1
+                            run_ns += elapsed
+                            run_last = started
+                            if rows > 0:
+                                run_rows += rows
+                            loads.parents.add(load[5])
+                            origins[load[2]] = record if given is None else record[:7]
+                            continue
+                    if run:
+                        total_calls += run
+                        total_rows += run_rows
+                        self._end_run(calls, None if lazy else spot, loads, run, run_ns, run_rows, run_last)
+                        run = run_ns = run_rows = 0
+                    alike = None
                     calls = by_tally.get(tally)
                     if calls is None:
                         calls = self._calls_of(tally)
@@ -405,8 +532,13 @@ class Digest:
                                 spot.last_ns = started
                                 if rows > 0:
                                     spot.rows += rows
-                                if kind == 1:  # READS
-                                    calls.add(spot, elapsed, None if load is None else load[6], given, self.writes)
+                                reads = kind == 1
+                                if reads:
+                                    connection = None if load is None else load[6]
+                                    last_given = _key_of(given, spot)
+                                    calls.add(spot, elapsed, connection, last_given, self.writes)
+                                if load is None:
+                                    alike, where, lazy = tally, place, False
                     if load is not None:
                         if len(origins) >= MAX_ORIGINS:
                             self._bound_origins()
@@ -435,6 +567,7 @@ class Digest:
                                 loads.last_ns = started
                                 if loads.place is None:
                                     loads.place = place
+                                alike, where, lazy = tally, loads.place, True
                         else:
                             self._query = None
                             self._add_reload(record)
@@ -442,8 +575,12 @@ class Digest:
                         self._judge_time(record)
                 except Exception as error:  # noqa: BLE001 - ours: its call is counted, its part in a pattern is lost
                     faults.count("digest", error)
-                    state = loads = None
+                    alike = state = loads = None
         finally:
+            if run:
+                total_calls += run
+                total_rows += run_rows
+                self._end_run(calls, None if lazy else spot, loads, run, run_ns, run_rows, run_last)
             if started:
                 self.first_ns = self.first_ns or started
                 self.last_ns = started
@@ -451,11 +588,33 @@ class Digest:
             self.ns += total_ns
             self.rows += total_rows
 
-    def merge(self, child: Digest) -> None:
-        """
-        Take over what a nested scope saw, without the loads that a detector claimed.
+    def _end_run(
+        self, calls: ShapeCalls, spot: Spot | None, loads: LazyLoads | None, run: int, ns: int, rows: int, last_ns: int
+    ) -> None:
+        """Put down what *run* records like the one before them add up to, of *spot* or else of the lazy *loads*."""
+        calls.calls += run
+        calls.ns += ns
+        calls.rows += rows
+        if spot is not None:
+            if calls.kind == WRITES:
+                self.writes += run
+            spot.calls += run
+            spot.ns += ns
+            spot.rows += rows
+            spot.last_ns = last_ns
+        elif loads is not None:
+            loads.calls += run
+            loads.ns += ns
+            loads.last_ns = last_ns
+            if len(self.origins) >= MAX_ORIGINS:
+                self._bound_origins()
 
-        Which statements repeat is not taken over: what each of several nested scopes ran once is no loop.
+    def merge(self, child: Digest, *, repeats: bool = False) -> None:
+        """
+        Take over what a nested scope saw, without what a detector claimed.
+
+        With *repeats* also the calls whose line, or its caller's, is in a loop: it may be around the nested scopes.
+        What each of several requests of one test ran once is no loop: see `Scope.is_part`.
         """
         self.calls += child.calls
         self.ns += child.ns
@@ -475,6 +634,8 @@ class Digest:
             mine.ns += calls.ns
             mine.rows += calls.rows
             mine.place = mine.place or calls.place
+            if repeats and calls.spots:
+                mine.take_over(calls, self.writes, wrote=child.writes > 0)
         self.writes += child.writes
         for key, reloads in child.reloads.items():
             if not reloads.claimed:
@@ -566,6 +727,11 @@ class Digest:
             way = (*orm.way_between(above, load), *way)
             load, thread = above, record[0].thread
         return orm.root_of(load), (*orm.way_from_root(load), *way)
+
+    def is_direct(self, load: orm.Load, thread: int) -> bool:
+        """Whether the object of *load* came from a query itself, as far as is known, and not from another lazy load."""
+        record = None if load.runid is None else self.query_of(load.runid, thread, load.connection)
+        return record is None or bool(record[4][0] == orm.OTHER)
 
     def query_of(self, runid: int, thread: int, connection: object) -> tuple[Any, ...] | None:
         """
@@ -765,11 +931,11 @@ class Scope:
     """
 
     __slots__ = (
-        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_kept", "_lock", "_records", "closed", "digest",
-        "kind", "late", "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
+        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_kept", "_lock", "_records", "_values", "closed",
+        "digest", "kind", "late", "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
     )  # fmt: skip
 
-    def __init__(self, name: str, *, kind: str = "scope") -> None:
+    def __init__(self, name: str, *, kind: str = PART) -> None:
         self.name = str(name)[:MAX_NAME]
         self.kind = str(kind)[:MAX_NAME]
         self.parent: Scope | None = None
@@ -781,6 +947,7 @@ class Scope:
         self.digest = Digest(self.name, slow_ns)
         self.seen: set[Any] = set()  # what capture has looked up the line of
         self._records: deque[Any] = deque()
+        self._values = 0  # parameters among these, of statements with many
         self._lock = threading.RLock()
         self._due_ns = NO_LIMIT
         self._kept: list[tuple[Any, ...]] = []
@@ -788,6 +955,15 @@ class Scope:
         self._judged_ns = 0
         self._depth = 0
         self._below: set[Scope] = set()
+
+    @property
+    def is_part(self) -> bool:
+        """
+        Whether it is a part of what the scope around it does: a loop around it is that one's.
+
+        A scope of another kind than "scope" (a request, a task) is a unit of its own, whoever runs several.
+        """
+        return self.kind == PART and _nearest_open(self.parent) is not None
 
     @property
     def calls(self) -> int:
@@ -905,6 +1081,8 @@ class Scope:
                 self.digest_now()
                 window = self._turn(now_ns)
             self._tell(window)
+            if self.parent is None and not self._below:
+                return
             with self._lock:
                 parent = _nearest_open(self.parent)
                 for below in self._below:
@@ -928,8 +1106,15 @@ class Scope:
             self._take_late(record)
             return
         records = self._records
+        given = record[7]
+        if given is not None:
+            record = slim(record)
+            if type(given) is not int and len(given) > FEW:
+                self._values += len(given)
         records.append(record)
-        if (len(records) >= BATCH or record[1] > self._due_ns) and self._lock.acquire(blocking=False):
+        if (len(records) >= BATCH or record[1] > self._due_ns or self._values > MAX_VALUES) and self._lock.acquire(
+            blocking=False
+        ):
             # Another thread that holds the lock is digesting; what is left to do waits for the next statement.
             window = None
             try:
@@ -952,8 +1137,9 @@ class Scope:
     def digest_now(self) -> None:
         """Digest what is pending, here and in open scopes below: readers call it."""
         with self._lock:
-            for below in list(self._below):
-                below.digest_now()
+            if self._below:
+                for below in list(self._below):
+                    below.digest_now()
             self._drain()
 
     def forget(self) -> None:
@@ -982,30 +1168,32 @@ class Scope:
             around.take(record)
 
     def _drain(self) -> None:
+        if not self._records:
+            return
         digest = self.digest
-        before = (digest.calls, digest.ns, digest.rows, digest.errors)
+        calls, ns, rows, errors = digest.calls, digest.ns, digest.rows, digest.errors
         room = keep - len(self._kept)
         if room > 0:
             with suppress(RuntimeError):  # another thread appends: they are digested all the same
                 self._kept.extend([record[:7] for record in islice(self._records, room)])  # without parameters
+        self._values = 0
         while self._records:
             digest.drain(self._records)
         if len(self.seen) > MAX_SHAPES:
             self.seen = set()
-        after = (digest.calls, digest.ns, digest.rows, digest.errors)
-        if after != before:
-            scope: Scope | None = self
-            while scope is not None:
-                calls, ns, rows, errors = (t + a - b for t, a, b in zip(scope.totals, after, before, strict=True))
-                scope.totals = (calls, ns, rows, errors)
-                scope = scope.parent
+        calls, ns = digest.calls - calls, digest.ns - ns
+        rows, errors = digest.rows - rows, digest.errors - errors
+        scope: Scope | None = self
+        while scope is not None:
+            before = scope.totals
+            scope.totals = (before[0] + calls, before[1] + ns, before[2] + rows, before[3] + errors)
+            scope = scope.parent
 
     def _turn(self, now_ns: int) -> Window:
         """Cut off the window that ends now, and begin the next."""
-        calls, ns, rows, errors = (now - then for now, then in zip(self.totals, self._judged, strict=True))
-        window = Window(
-            self.digest, calls, ns, rows, errors, now_ns - self._judged_ns, began_ns=self._judged_ns, kept=self._kept
-        )
+        now, then, began_ns = self.totals, self._judged, self._judged_ns
+        calls, ns, rows, errors = now[0] - then[0], now[1] - then[1], now[2] - then[2], now[3] - then[3]
+        window = Window(self.digest, calls, ns, rows, errors, now_ns - began_ns, began_ns, self._kept)
         self._kept = []
         self.digest = Digest(self.name, slow_ns)
         self.seen = set()
@@ -1029,7 +1217,7 @@ class Scope:
             if parent is None:
                 return
             parent._drain()
-            parent.digest.merge(window.digest)
+            parent.digest.merge(window.digest, repeats=self.is_part)
             if len(parent._kept) < keep:
                 parent._kept += window.kept[: keep - len(parent._kept)]
             if now_ns <= parent._due_ns:

@@ -7,6 +7,7 @@ cut into `IN` chunks. What proves it is how the parameters go on; without proof 
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,11 +31,11 @@ class Walk:
         "_direction", "_elements", "_first", "_largest", "_last", "_lists", "_operators", "_short", "broken", "steps",
     )  # fmt: skip
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, operators: tuple[str, ...], *, lists: bool) -> None:
         self.broken = False
         self.steps = 0
-        self._operators = [operator.upper() for operator in _before(text)]
-        self._lists = _lists(text) is not None
+        self._operators = operators
+        self._lists = lists
         self._first: Sequence[Any] | None = None
         self._last: Sequence[Any] | None = None
         self._direction = 0
@@ -66,6 +67,14 @@ class Walk:
             self.steps += last is not None and not self._short
         except Exception:  # noqa: BLE001 - values that cannot be compared or hashed: nobody can tell
             self.broken = True
+
+    def go_on(self, other: Walk) -> None:
+        """Take what *other* saw as what came next: one step of this walk, or several of the same."""
+        if other.broken or other._first is None:
+            self.broken = True
+        else:
+            self.add(other._first)
+            self._last = other._last
 
     def _is_next_chunk(self, values: Sequence[Any]) -> bool:
         known = sum(value in self._elements for value in values)
@@ -105,4 +114,14 @@ class Walk:
 
 def walk_of(text: str) -> Walk | None:
     """What to follow the parameters of a statement with, None where it has no pages and no lists."""
-    return Walk(text) if _limits(text) or _lists(text) else None
+    form = _form_of(text)
+    return None if form is None else Walk(form[0], lists=form[1])
+
+
+@functools.lru_cache(maxsize=1024)  # texts that capture keeps too; a program has some hundred
+def _form_of(text: str) -> tuple[tuple[str, ...], bool] | None:
+    """What stands before each placeholder of *text*, and whether one is a list; None if nobody can walk along it."""
+    lists = _lists(text) is not None
+    if not lists and not _limits(text):
+        return None
+    return tuple(operator.upper() for operator in _before(text)), lists

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import subprocess
 import sys
@@ -109,8 +110,11 @@ def told(report):
     return [(finding.rule, finding.label, finding.scope, finding.count) for finding in findings]
 
 
+shape = functools.cache(shape_of)
+
+
 def record(text="SELECT 1", elapsed=1000, rows=1, load=None, started=None):
-    tally = Tally(shape_of(text), "sqlite:///")
+    tally = Tally(shape(text), "sqlite:///")
     return (tally, perf_counter_ns() if started is None else started, elapsed, rows, load, None, None, None, ())
 
 
@@ -630,6 +634,36 @@ def test_n_plus_one_of_50_after_200_000_other_statements_is_found(probe, engine,
         scope.calls,
         told(probe.report()),
     )
+
+
+@pytest.mark.parametrize("text", ["SELECT :a", "SELECT name FROM customer WHERE name = :a"])
+@pytest.mark.parametrize("value", ["x" * 1_000_000, b"y" * 1_000_000], ids=["text", "bytes"])
+def test_long_parameters_wait_as_their_hash(probe, engine, text, value):
+    with sqlprobe.scope("work") as scope, engine.connect() as connection:
+        for _ in range(3):
+            connection.execute(sa.text(text), {"a": value})
+            connection.execute(sa.select(sa.literal(value)))
+        waiting = [each for record in scope._records for each in record[7]]
+
+    assert (6, True) == (scope.calls, all(type(each) is int or len(each) <= scopes.LONG for each in waiting))
+
+
+def test_parameters_of_any_size_do_not_wait(probe, engine):
+    scope = sqlprobe.scope("work")
+    with scope:
+        scope.take((*record()[:7], (7, ["a list"] * 1_000_000), ()))
+
+        assert [None] == [each[7] for each in scope._records]
+
+
+def test_many_parameters_are_digested_early(probe, engine):
+    waiting = []
+    with sqlprobe.scope("work") as scope:
+        for number in range(100):
+            scope.take((*record()[:7], tuple(range(number, number + 900)), ()))
+            waiting.append(sum(len(each[7]) for each in scope._records))
+
+    assert (True, 100) == (max(waiting) <= scopes.MAX_VALUES, scope.calls)
 
 
 @pytest.mark.once

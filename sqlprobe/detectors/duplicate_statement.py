@@ -34,6 +34,7 @@ told.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -63,11 +64,12 @@ def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
         if statement.kind != READS or statement.calls < settings.loop_threshold:
             continue
         spots = [spot for spot in statement.spots.values() if spot.counts and not spot.claimed]
-        if _chatter(statement.shape.text):
-            if spots:
-                yield _finding(digest, statement, spots, statement.calls, statement.ns, None)
+        if not spots:
             continue
-        if is_catalog(statement.shape) or _locks(statement.shape.text):
+        chatter, meant = _kind_of(statement.shape.text, statement.shape.tables)
+        if chatter:
+            yield _finding(digest, statement, spots, statement.calls, statement.ns, None)
+        if meant:
             continue
         if any(spot.state is not None and orm.locks_rows(spot.state) for spot in spots):
             continue
@@ -80,6 +82,13 @@ def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
             if any(spot.calls >= settings.loop_threshold and spot.distinct > 1 for spot in spots):
                 continue  # a loop with other parameters, which happened to meet some twice
             yield _finding(digest, statement, spots, statement.again + 1, statement.again_ns, spots[0].place)
+
+
+@functools.lru_cache(maxsize=1024)  # texts that capture keeps too; a program has some hundred
+def _kind_of(text: str, tables: tuple[str, ...]) -> tuple[bool, bool]:
+    """Whether *text* asks nothing, and whether it is no question that an earlier answer would do for."""
+    chatter = _chatter(text) is not None
+    return chatter, chatter or is_catalog(tables) or _locks(text) is not None
 
 
 def _writes_between(spots: list[Spot]) -> bool:
@@ -104,7 +113,7 @@ def _finding(
     site = place.site() if place else None
     first, last = min(spot.first_ns for spot in spots), max(spot.last_ns for spot in spots)
     gap = (last - first) // max(calls - 1, 1)
-    chatter = _chatter(shape.text) is not None
+    chatter = _kind_of(shape.text, shape.tables)[0]
     polls = looped and calls > 2 and not chatter and gap >= _POLLING_NS  # noqa: PLR2004 - two looks are no habit
     evidence: dict[str, float | int | str] = {
         "share_of_scope": round(ns / digest.ns, 4) if digest.ns else 0.0,

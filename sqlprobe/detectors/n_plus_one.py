@@ -45,6 +45,7 @@ given.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from weakref import ref
 
 from sqlprobe import loops, orm
 from sqlprobe.detectors import fixes, telling
@@ -64,9 +65,12 @@ RULE: Final = "n-plus-one"
 EXPIRED: Final = "expired by commit"
 WALK: Final = "walk along a tree"
 _MAX_OPTIONS: Final = 5  # in one piece of code
+_MAX_MENDED: Final = 1_000  # relationships and queries, 1 kB each; a program has some hundred
 _ERROR_FROM: Final = 10  # loads in one scope: a page of a list; below it a warning
 _WALK_FROM: Final = 3  # steps: node.parent.parent is no walk
 _NEW_FROM: Final = 3  # objects that no query loaded: nothing but the line says that they belong together
+
+_mended: dict[tuple[Any, ...], tuple[Any, Any, tuple[str, tuple[Fix, ...]]]] = {}
 
 
 def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
@@ -123,6 +127,7 @@ def _walk(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
     return _told(
         digest,
         groups,
+        worst,
         title=f"{label} was followed for {calls} steps, one query each",
         advice=(
             f"read the whole way at once: a recursive CTE over {name} (select(...).cte(recursive=True)) gives all that "
@@ -130,46 +135,32 @@ def _walk(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
             f"add selectinload({label}, recursion_depth=n)"
         ),
         evidence={"cause": WALK, "steps": calls},
-        codes=[],
+        codes=(),
     )
 
 
 def _finding(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
-    worst = max(groups, key=lambda loads: loads.ns)
+    worst = groups[0] if len(groups) == 1 else max(groups, key=lambda loads: loads.ns)
     calls = sum(loads.calls for loads in groups)
     siblings = sum(len(loads.parents) for loads in groups)
-    root, chain = digest.way_to(worst)
-    prop = chain[-1]
-    named = not orm.is_alias(worst.load)
-    state = _state(worst)
-    option = fixes.option(root, chain, joins=_may_join(_form(state)), state=state)
-    origin = _origin(groups)
+    origin = _origin(groups, worst)
     evidence: dict[str, float | int | str] = {"parents": siblings, "parent_queries": len(groups)}
     if origin and origin.rows > 0 and len(groups) == 1:
         evidence["rows_of_parent_query"] = origin.rows
-    parents = "its parents" if len(chain) == 1 else orm.name_of(root)
-    codes: list[Fix] = []
-    advice = ""
     expired = sum(loads.expired for loads in groups)
+    advice, codes = _mending(digest, label, groups, worst, found=worst.origin is not None or not expired)
     if 2 * expired >= calls:
         evidence["cause"] = EXPIRED
-        evidence["refreshes"] = _claim_reloads(digest, prop)
-        codes.append(Fix(kind="setting", code="expire_on_commit=False"))
+        evidence["refreshes"] = _claim_reloads(digest, orm.relationship_of(worst.load))
+        codes = (Fix(kind="setting", code="expire_on_commit=False"), *codes)
         advice = (
             "keep objects loaded after a commit, Session(..., expire_on_commit=False), or commit once at the end; then "
+            + advice
         )
-    if worst.origin is not None or not expired:
-        codes += [Fix(kind="loader-option", code=code) for code in (_codes(digest, groups) if named else [])]
-    advice += f"load {label} with the query that loads {parents}: add .options({option})"
-    if not named:
-        advice += f", of the alias that it selects instead of {orm.name_of(root)}"
-    if not orm.self_referential(prop):  # there lazy= ends after one level
-        lazy = "joined" if orm.to_one(prop) else "selectin"
-        codes.append(Fix(kind="setting", code=f'lazy="{lazy}"'))
-        advice += f'; or, if every query needs it, give the relationship lazy="{lazy}"'
     return _told(
         digest,
         groups,
+        worst,
         title=f"lazy load of {label} ran {calls} times",
         advice=advice,
         evidence=evidence,
@@ -177,20 +168,63 @@ def _finding(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
     )
 
 
+def _mending(
+    digest: Digest, label: str, groups: list[LazyLoads], worst: LazyLoads, *, found: bool
+) -> tuple[str, tuple[Fix, ...]]:
+    """
+    Advice, and the code for it: of the query, if it was *found* or the objects are still what it loaded.
+
+    The same loop in the next scope has the same: what SQLAlchemy compiled for it, and the way, are the same objects.
+    """
+    state, load = _state(worst), worst.load
+    if len(groups) > 1 or not found or not digest.is_direct(load, worst.tally.thread):
+        return _worked_out(digest, label, groups, worst, found=found)
+    key = (id(load.compile_state), id(state), orm.path_of(load))
+    known = _mended.get(key)
+    if known is not None and known[0]() is load.compile_state and (state is None or known[1]() is state):
+        return known[2]
+    mending = _worked_out(digest, label, groups, worst, found=True)
+    if len(_mended) >= _MAX_MENDED:
+        _mended.clear()
+    gone = ref(load.compile_state)
+    _mended[key] = (gone, gone if state is None else ref(state), mending)
+    return mending
+
+
+def _worked_out(
+    digest: Digest, label: str, groups: list[LazyLoads], worst: LazyLoads, *, found: bool
+) -> tuple[str, tuple[Fix, ...]]:
+    root, chain = digest.way_to(worst)
+    prop = chain[-1]
+    named = not orm.is_alias(worst.load)
+    state = _state(worst)
+    option = fixes.option(root, chain, joins=_may_join(_form(state)), state=state)
+    parents = "its parents" if len(chain) == 1 else orm.name_of(root)
+    codes = [Fix(kind="loader-option", code=code) for code in _codes(digest, groups)] if found and named else []
+    advice = f"load {label} with the query that loads {parents}: add .options({option})"
+    if not named:
+        advice += f", of the alias that it selects instead of {orm.name_of(root)}"
+    if not orm.self_referential(prop):  # there lazy= ends after one level
+        lazy = "joined" if orm.to_one(prop) else "selectin"
+        codes.append(Fix(kind="setting", code=f'lazy="{lazy}"'))
+        advice += f'; or, if every query needs it, give the relationship lazy="{lazy}"'
+    return advice, tuple(codes)
+
+
 def _told(
     digest: Digest,
     groups: list[LazyLoads],
+    worst: LazyLoads,
     *,
     title: str,
     advice: str,
     evidence: dict[str, float | int | str],
-    codes: list[Fix],
+    codes: tuple[Fix, ...],
 ) -> Finding:
-    worst = max(groups, key=lambda loads: loads.ns)
     calls = sum(loads.calls for loads in groups)
     ns = sum(loads.ns for loads in groups)
     label = orm.label_of(orm.relationship_of(worst.load))
-    origin = _origin(groups)
+    origin = _origin(groups, worst)
     site = worst.place.site() if worst.place else None
     origin_site = origin.place.site() if origin and origin.place else None
     severity: Severity = "error" if calls >= _ERROR_FROM else "warning"
@@ -214,14 +248,13 @@ def _told(
             "share_of_scope": round(ns / digest.ns, 4) if digest.ns else 0.0,
             "statements_in_scope": digest.calls,
         },
-        fixes=tuple(codes),
+        fixes=codes,
         first_seen=wall(min(loads.first_ns for loads in groups)),
         last_seen=wall(max(loads.last_ns for loads in groups)),
     )
 
 
-def _origin(groups: list[LazyLoads]) -> Any:
-    worst = max(groups, key=lambda loads: loads.ns)
+def _origin(groups: list[LazyLoads], worst: LazyLoads) -> Any:
     return worst.origin or next((loads.origin for loads in groups if loads.origin), None)
 
 

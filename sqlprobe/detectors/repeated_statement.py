@@ -31,6 +31,7 @@ believed without the check that a whole-number key allows.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,9 @@ _belongs: Final = re.compile(r"\? = ", re.IGNORECASE).search
 def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
     """One finding for each statement and loop."""
     for statement in digest.shapes.values():
-        if statement.kind != READS or statement.calls < settings.loop_threshold or is_catalog(statement.shape):
+        if statement.kind != READS or statement.calls < settings.loop_threshold or not statement.spots:
+            continue
+        if is_catalog(statement.shape.tables):
             continue
         for loop in telling.loops_of(statement, settings):
             if loop.distinct < settings.loop_threshold or any(spot.claimed or _is_walk(spot) for spot in loop.spots):
@@ -66,9 +69,10 @@ def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
             yield _finding(digest, statement, loop)
 
 
-def is_catalog(shape: Shape) -> bool:
-    """Whether *shape* reads no table of the application's."""
-    return not shape.tables or all(table.lower().startswith(_CATALOG) for table in shape.tables)
+@functools.lru_cache(maxsize=1024)  # names that capture keeps too
+def is_catalog(tables: tuple[str, ...]) -> bool:
+    """Whether what reads *tables* reads none of the application's."""
+    return not tables or all(table.lower().startswith(_CATALOG) for table in tables)
 
 
 def _is_walk(spot: Any) -> bool:

@@ -65,7 +65,7 @@ class Run:
 
     def take(self, record: tuple[Any, ...], scope: Scope | None) -> None:
         """Append a `Record`. Called by capture, in whatever thread."""
-        self._pending.append((record, scope))
+        self._pending.append((record if record[7] is None else scopes.slim(record), scope))
         if len(self._pending) >= scopes.BATCH and self._lock.acquire(blocking=False):
             try:
                 self.drain()
@@ -82,7 +82,7 @@ class Run:
             digest.name = scope.name
             if digest.calls:
                 self.ledger.add(detectors.judge(digest, self._settings))
-                self._digest_of(scope.parent).merge(digest)
+                self._digest_of(scope.parent).merge(digest, repeats=scope.is_part)
             key = (scope.name, scope.kind)
             self.scope_calls[key] = max(self.scope_calls.get(key, 0), window.calls)
             if window.calls:
