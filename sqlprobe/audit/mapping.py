@@ -57,7 +57,7 @@ _HOLDER: Final = re.compile(
 # A child may well have another author than its parent.
 _PERSON: Final = re.compile(
     r"(?:^|_)(?:user|author|owner|creator|editor|actor|assignee|reviewer|approver|sender|recipient|person|member|"
-    r"employee|manager|by)(?:_|$)"
+    r"employee|manager|by|(?<!client_)(?<!customer_)account)(?:_|$)"
 )
 _WEAK_TABLES: Final = 4
 _STRONG_TABLES: Final = 3
@@ -443,14 +443,17 @@ def tenants_of(tables: Sequence[Table], options: Options) -> Mapping[str, Table 
     The columns that say whose a row is, with the table that they refer to.
 
     Given by the options; or inferred: a column that refers to one table from several, is never NULL in most of them,
-    and is named like a holder of data, or is in at least half of the tables that refer to something.
+    and is named like a holder of data, or is a number or UUID in at least half of the tables that refer to something.
     """
     roots: dict[str, Counter[Table]] = {}
     having: Counter[str] = Counter()
     required: Counter[str] = Counter()
+    textual: set[str] = set()
     for table in tables:
         for column in table.columns:
             having[column.name] += 1
+            if _is_text(column):
+                textual.add(column.name)
             required[column.name] += not column.nullable
             for key in column.foreign_keys:
                 target = _target(key)
@@ -465,7 +468,8 @@ def tenants_of(tables: Sequence[Table], options: Options) -> Mapping[str, Table 
         if root is None or len(targets) > 1 or _PERSON.search(name) or required[name] < 0.8 * having[name]:
             continue
         strong = _HOLDER.search(name) and having[name] >= _STRONG_TABLES
-        everywhere = having[name] >= max(_WEAK_TABLES, referring / 2)
+        # A name or code that everything has is part of what rows are called, more often than whose they are.
+        everywhere = having[name] >= max(_WEAK_TABLES, referring / 2) and name not in textual
         if strong or everywhere:
             found[name] = root
     return found
@@ -521,6 +525,12 @@ def _same_type(one: Column[Any], other: Column[Any]) -> bool:
     return bool(one.type._type_affinity is other.type._type_affinity)  # noqa: SLF001 - there is no public name
 
 
+def _is_text(column: Column[Any]) -> bool:
+    """Also where a type of the application's wraps one of text."""
+    affinity = column.type._type_affinity  # noqa: SLF001 - there is no public name
+    return affinity is not None and issubclass(affinity, String)
+
+
 def check_tenant_hierarchy(models: Models, seen: Seen, options: Options) -> Iterator[Finding]:  # noqa: ARG001 - as every check's
     """
     A row may belong to one tenant and refer to a parent of another.
@@ -530,9 +540,9 @@ def check_tenant_hierarchy(models: Models, seen: Seen, options: Options) -> Iter
     it impossible; it needs a unique constraint over the same columns of the parent.
 
     A column is taken for a tenant's if several tables refer to one table by it, hardly any of them with NULL, and it
-    is named like one (tenant, organization, workspace, client_account) or is in at least half of the tables. Name
-    yours with `--tenant client_account_id` where that guesses wrong; people (user, author, owner, created_by) are
-    never guessed.
+    is named like one (tenant, organization, workspace, client_account) or is a number or UUID in at least half of the
+    tables. Name yours with `--tenant client_account_id` where that guesses wrong; people (user, account, author, owner,
+    created_by) are never guessed.
 
     Silent: a composite foreign key that holds the tenant, parents that may have no tenant, and a tenant that follows
     from another column that is tied.
@@ -640,7 +650,7 @@ def check_foreign_key_target(models: Models, seen: Seen, options: Options) -> It
             key = constraint.elements[0]
             if _target(key) is None or key.column.primary_key or not key.column.table.primary_key.columns:
                 continue
-            if key.column.info.get("natural_key") or isinstance(key.column.type, String):
+            if key.column.info.get("natural_key") or _is_text(key.column):
                 continue
             named = {f"{key.column.table.name}.{key.column.name}", f"{key.column.table.fullname}.{key.column.name}"}
             if not named & set(options.natural_keys):
@@ -799,13 +809,13 @@ def check_undeferred(models: Models, seen: Seen, options: Options) -> Iterator[F
     """
     A big column comes with every query for its model, whether it is read or not.
 
-    Told for vectors and for binary data without a small length: they are kilobytes by their type. Of JSONB and text
-    only the database knows how big they are: with a database or a snapshot they are told where the values that are
-    stored apart are a kilobyte and more on average.
+    Told for vectors of a kilobyte and more, and binary data that is declared so long. Of JSONB, text and binary data
+    without a length only the database knows how big they are: with `--url` or `--stats` they are told where the values
+    that are stored apart are a kilobyte and more on average.
 
     What to do: `deferred=True` on the column and `undefer()` where it is read, or `load_only()` in the query.
 
-    Silent: deferred columns, vectors below a kilobyte, `LargeBinary(1024)` and shorter.
+    Silent: deferred columns, and what is below a kilobyte.
     """
     for mapper in models.mappers:
         if mapper.inherits is not None and mapper.local_table is mapper.inherits.local_table:
@@ -826,7 +836,7 @@ def _known_size(column: Column[Any]) -> int | None:
         each = {"vector": 4.0, "halfvec": 2.0, "bit": 0.125}.get(kind)
         return int(dimensions * each) if isinstance(dimensions, int) and each else None
     if isinstance(column.type, LargeBinary):
-        return column.type.length or WIDE
+        return column.type.length
     return None
 
 
@@ -834,16 +844,14 @@ def undeferred(models: Models, seen: Seen, mapper: Any, prop: Any, column: Colum
     """The finding that *column* is big and loaded by every query."""
     label = f"{mapper.class_.__name__}.{prop.key}"
     reads = seen.statements(column.table.name, column.table.schema, "SELECT")
-    binary = isinstance(column.type, LargeBinary) and not column.type.length
     return finding(
         "undeferred-column",
         "info",
         label,
-        f"every query for {mapper.class_.__name__} loads {prop.key}, "
-        + ("binary data of any length" if binary else f"{size:,} bytes a row"),
+        f"every query for {mapper.class_.__name__} loads {prop.key}, {size:,} bytes a row",
         "write deferred=True, and undefer() where it is read",
         site=models.site_of(column),
-        evidence={**({} if binary else {"bytes": size}), "selects_seen": cost(reads)[0]},
+        evidence={"bytes": size, "selects_seen": cost(reads)[0]},
         fixes=(
             code.rewrite(
                 f"{prop.key} = mapped_column(..., deferred=True)  # {label}\n"
@@ -1280,7 +1288,8 @@ def redundant(
         "redundant-index",
         "warning" if same else "info",
         qualified(schema, name),
-        f"{name} on {table} is {'the same as' if same else 'the beginning of'} {other} ({', '.join(other_keys)})",
+        f"{name} on {table} is {'the same as' if same else 'the beginning of'} {other} "
+        f"({', '.join(key or 'an expression' for key in other_keys)})",
         "drop it" if same else f"drop it, unless its being smaller than {other} matters",
         site=site,
         evidence={"table": table, "columns": ", ".join(keys), "other": other, **evidence},

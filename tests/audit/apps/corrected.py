@@ -7,7 +7,16 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from pgvector.sqlalchemy import Vector
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, MetaData, String, UniqueConstraint
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    String,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -70,6 +79,8 @@ class DiscoveryFlow(Base):
     client_account_id: Mapped[UUID]
     engagement_id: Mapped[UUID]
     status: Mapped[str] = mapped_column(String(20))
+    created_at: Mapped[datetime]
+    failed_at: Mapped[datetime | None]
     phase_state: Mapped[dict[str, Any]]
 
     master_flow: Mapped[MasterFlow | None] = relationship(
@@ -102,7 +113,8 @@ class DiscoveryFlow(Base):
             ],
         ),
         UniqueConstraint("client_account_id", "engagement_id", "id", name="uq_discovery_flow_tenant"),
-        Index("ix_discovery_flows_tenant_status", "client_account_id", "status"),
+        Index("ix_discovery_flows_tenant_status", "client_account_id", "status", "created_at"),
+        Index("ix_discovery_flows_failed", "created_at", postgresql_where=text("failed_at IS NOT NULL")),
         Index("ix_discovery_flows_master", "client_account_id", "engagement_id", "master_flow_id"),
         Index("ix_discovery_flows_parent", "client_account_id", "engagement_id", "parent_id"),
     )

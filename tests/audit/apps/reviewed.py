@@ -54,6 +54,8 @@ class DiscoveryFlow(Base):
     client_account_id: Mapped[UUID] = mapped_column(index=True)
     engagement_id: Mapped[UUID] = mapped_column(index=True)
     status: Mapped[str] = mapped_column(String(20))
+    created_at: Mapped[datetime]
+    failed_at: Mapped[datetime | None]
     phase_state: Mapped[dict[str, Any]]
 
     master_flow: Mapped[MasterFlow | None] = relationship(back_populates="discovery_flows")
