@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -78,11 +84,55 @@ def stats_of():
     return _stats_of
 
 
+@pytest.fixture(scope="session")
+def serve_from():
+    """`with serve_from(folder) as url`: a server from the programs in *folder*, whatever version they are of."""
+    return _serve_from
+
+
+@contextlib.contextmanager
+def _serve_from(programs: Path) -> Iterator[sa.URL]:
+    as_user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []  # initdb refuses root
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name:
+        if as_user:
+            shutil.chown(name, "nobody")
+        data = f"{name}/data"
+        options = f"-c listen_addresses= -c unix_socket_directories={name} -c fsync=off -c jit=off -c autovacuum=off"
+
+        def run(*command):
+            subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+        run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--locale=C.UTF-8", "-E", "UTF8")
+        run(programs / "pg_ctl", "-D", data, "-o", options, "-l", f"{name}/log", "-w", "start")
+        try:
+            yield sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": name})
+        finally:
+            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+
+
 @pytest.fixture(scope="module")
-def tables(module_postgresql_url: Callable[..., sa.URL], postgresql_server) -> Callable[..., sa.URL]:
-    """The URL of a database with the tables of SCHEMA; tests change it inside `world.changed()` only."""
-    postgresql_server.psql(SCHEMA, module_postgresql_url().database)
-    return module_postgresql_url
+def tables(request) -> Iterator[Callable[..., sa.URL]]:
+    """
+    The URL of a database with the tables of SCHEMA; tests change it inside `world.changed()` only.
+
+    SQLPROBE_POSTGRESQL names a folder with initdb and pg_ctl, of another version than the embedded one; where that has
+    no pgvector, `-k "not vector"` leaves out what needs it.
+    """
+    elsewhere = os.environ.get("SQLPROBE_POSTGRESQL")
+    if not elsewhere:
+        url_for = request.getfixturevalue("module_postgresql_url")
+        request.getfixturevalue("postgresql_server").psql(SCHEMA, url_for().database)
+        yield url_for
+        return
+    with _serve_from(Path(elsewhere)) as url:
+        engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            there = connection.exec_driver_sql("SELECT FROM pg_available_extensions WHERE name = 'vector'").all()
+            for statement in SCHEMA.split(";\n"):
+                if statement.strip() and (there or not re.search(r"vector|(?:INTO|ON) v\b", statement)):
+                    connection.connection.driver_connection.execute(statement)
+        engine.dispose()
+        yield lambda driver="psycopg": url.set(drivername=f"postgresql+{driver}")
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +177,25 @@ def world(tables) -> Iterator[SimpleNamespace]:
 
         return explain.on_connection(engine, work)
 
+    version = admin.driver_connection.info.server_version // 10_000
+
+    def flush(table):
+        """See to it that the statistics of what has been done to *table* are there."""
+        if version > 14:  # 14 has a collector of its own, which is told twice a second
+            psql("SELECT pg_stat_force_next_flush()")
+            return
+        for _ in range(200):
+            with contextlib.closing(admin.cursor()) as cursor:
+                cursor.execute(
+                    "SELECT pg_sleep(0.05), n_mod_since_analyze FROM pg_stat_all_tables WHERE relname = %s", (table,)
+                )
+                if cursor.fetchone()[1]:
+                    return
+        raise AssertionError(f"the collector has not been told of {table}")
+
     yield SimpleNamespace(
-        engine=engine, examine=examine, findings=findings, rules=rules, psql=psql, plan_of=plan_of, url=tables
-    )
+        engine=engine, examine=examine, findings=findings, rules=rules, psql=psql, plan_of=plan_of, url=tables,
+        version=version, flush=flush,
+    )  # fmt: skip
     admin.close()
     engine.dispose()

@@ -32,7 +32,7 @@ def printed(version):
                     yield name, text
 
 
-@pytest.mark.parametrize("version", [15, 16, 18])
+@pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
 def test_everything_that_real_plans_print_is_read(version):
     unread = []
     for name, text in printed(version):
@@ -42,7 +42,7 @@ def test_everything_that_real_plans_print_is_read(version):
     assert [] == unread
 
 
-@pytest.mark.parametrize("version", [15, 16, 18])
+@pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
 def test_reading_keeps_the_text_it_has_read(version):
     for name, text in printed(version):
         if name != "Sort Key":

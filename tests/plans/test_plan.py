@@ -18,7 +18,7 @@ def recorded(version):
     return json.loads((DATA / f"postgresql-{version}-statements.json").read_text())
 
 
-@pytest.mark.parametrize("version", [15, 16, 18])
+@pytest.mark.parametrize("version", [14, 15, 16, 17, 18])
 def test_recorded_plans_are_read_rendered_and_masked(version):
     for item in recorded(version):
         plan = parse(item["plan"])

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -28,32 +24,15 @@ ANALYZE t;
 
 
 @pytest.fixture(scope="module")
-def engine():
-    """A server of Debian's, as its own user where this process is root."""
+def engine(serve_from):
+    """A server of Debian's."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    folder = programs[-1].parent
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name:
-        if as_user:
-            shutil.chown(name, "postgres")
-        data = f"{name}/data"
-        options = f"-c listen_addresses= -c unix_socket_directories={name} -c fsync=off -c jit=off"
-
-        def run(*command):
-            subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-        run(folder / "initdb", "-D", data, "-U", "postgres", "-A", "trust")
-        run(folder / "pg_ctl", "-D", data, "-o", options, "-l", f"{name}/log", "-w", "start")
-        engine = sa.create_engine(
-            sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": name})
-        )
-        try:
-            with engine.begin() as connection:
-                connection.connection.driver_connection.execute(ROWS)
-            yield engine
-        finally:
-            engine.dispose()
-            run(folder / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+    with serve_from(programs[-1].parent) as url:
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            connection.connection.driver_connection.execute(ROWS)
+        yield engine
+        engine.dispose()
 
 
 CASES = [

@@ -243,7 +243,9 @@ def test_whole_index_walk_tells_of_an_index_whose_first_column_is_not_asked_for(
     with changed("CREATE INDEX a ON t (status, x)", undo="DROP INDEX a"):
         skipped = world.rules(statement)  # four values before it: PostgreSQL 18 skips through them
 
-    assert (["whole-index-walk"], []) == ([f.rule for f in found], skipped)
+    assert (["whole-index-walk"], [] if world.version >= 18 else ["whole-index-walk"]) == (
+        [f.rule for f in found], skipped,
+    )  # fmt: skip
     assert "a begins with email, which is not asked for: it is searched from end to end" == found[0].title
 
 
@@ -314,7 +316,7 @@ def test_stale_statistics_are_told_and_analyze_silences_it(world, changed):
     with changed(grow, undo="DROP TABLE g"):
         before = world.rules("SELECT count(*) FROM g")
         world.psql("INSERT INTO g SELECT n, n % 7 FROM generate_series(1, 60000) n")
-        world.psql("SELECT pg_stat_force_next_flush()")
+        world.flush("g")
         found = world.findings("SELECT count(*) FROM g")
         world.psql("ANALYZE g")
         after = world.rules("SELECT count(*) FROM g")
@@ -370,7 +372,7 @@ def test_rls_hides_index_is_told_to_the_role_it_happens_to(world, changed):
 
 def test_wide_columns_are_told_where_they_are_fetched(world, changed, stats_of):
     make = """
-    CREATE TABLE w (id int PRIMARY KEY, body text STORAGE EXTERNAL);
+    CREATE TABLE w (id int PRIMARY KEY, body text); ALTER TABLE w ALTER body SET STORAGE EXTERNAL;
     INSERT INTO w SELECT g, repeat(md5(g::text), 200) FROM generate_series(1, 2500) g; ANALYZE w
     """
     with changed(make, undo="DROP TABLE w"):
@@ -544,7 +546,8 @@ def test_no_rule_raises_on_any_plan(world):
     for statement in (
         "UPDATE t SET x = 1 WHERE date(created_at) = '2025-01-05'",
         "DELETE FROM t USING child c WHERE c.t_id = t.id AND c.amount = 3",
-        "MERGE INTO small s USING child c ON s.id = c.id WHEN MATCHED THEN UPDATE SET name = 'x'",
+        *["MERGE INTO small s USING child c ON s.id = c.id WHEN MATCHED THEN UPDATE SET name = 'x'"]
+        * (world.version > 14),
         "INSERT INTO small (id) VALUES (1) ON CONFLICT (id) DO UPDATE SET name = 'y' WHERE small.name = 'z'",
         "SELECT * FROM t WHERE x = 3 FOR UPDATE",
     ):
