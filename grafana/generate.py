@@ -327,8 +327,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         ),
         Panel(
             "Transactions",
-            "95 % were over in less, by outcome; and the share that was rolled back. SQLAlchemy rolls back what is "
-            "not committed: reading without a commit counts.",
+            "95 % were over in less, by outcome; and the share that was rolled back. Those that nobody ended, as after "
+            "reading, are closed.",
             "s",
             (
                 Query(quantile(0.95, "sqlprobe_transaction_duration_seconds", S, "outcome"), "{{outcome}}", unit="s"),

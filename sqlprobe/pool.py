@@ -34,6 +34,7 @@ from sqlprobe.stats import BOUNDS_NS, BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from sqlprobe.scopes import Scope
     from sqlprobe.sites import Place
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 _DRAIN_AT: Final = 256  # counted values that wait to be summed; 0.1 ms
 _RETURNED: Final = 64  # connections that came back while somebody waited: whose were held for how long
 _MAX_HOLDERS: Final = 5  # lines told of one wait
+_END_DEPTH: Final = 6  # calls between a transaction's end and the dialect's rollback: 4 in 2.0 and 2.1
 _OURS: Final = "_sqlprobe_wrapper"
 _CONNECT: Final = "_ConnectionRecord__connect"  # a private method of SQLAlchemy's, under its mangled name
 
@@ -121,8 +123,9 @@ class PoolCounts:
 
     `used` connections are checked out, `idle` are open and are not, `overflow` are beyond the pool's `size`; `maximum`
     is size and overflow together; both are None where there is no limit. `pending` callers wait for a connection.
-    `wait`, `use` and `create` are times to get one, to have one, and to open one; `transactions` by outcome, "commit"
-    and "rollback". A new connection's time to open is in the time to get it, too.
+    `wait`, `use` and `create` are times to get one, to have one, and to open one; `transactions` by outcome: "commit",
+    "rollback", and "close" where a session or a connection was closed with neither, as after reading. The time to open
+    a new connection is in the time to get it, too.
     """
 
     engine: str
@@ -173,7 +176,7 @@ class Watch:
         self.returned: deque[tuple[Place | None, int, int]] = deque(maxlen=_RETURNED)
         self.timeouts = 0
         self.wait, self.use, self.create = Counted(), Counted(), Counted()
-        self.transactions = {"commit": Counted(), "rollback": Counted()}
+        self.transactions = {"commit": Counted(), "rollback": Counted(), "close": Counted()}
 
     @property
     def name(self) -> str:
@@ -415,7 +418,7 @@ def _wrap_dialect(dialect: Any, watch: Watch) -> None:
         try:
             return rollback(connection)
         finally:
-            _ended(watch, connection, "rollback")
+            _ended(watch, connection, _end_of(sys._getframe(1)))  # noqa: SLF001
 
     for name, ours in (("do_begin", do_begin), ("do_commit", do_commit), ("do_rollback", do_rollback)):
         setattr(ours, _OURS, True)
@@ -489,6 +492,20 @@ def _began(watch: Watch, connection: Any) -> None:
             hold.begun_ns = perf_counter_ns()
     except Exception as error:  # noqa: BLE001 - ours
         faults.count("pool", error)
+
+
+def _end_of(frame: FrameType | None) -> str:
+    """Whether somebody asked for the rollback that comes from *frame*, or SQLAlchemy closes what nobody ended."""
+    for _ in range(_END_DEPTH):
+        if frame is None:
+            break
+        name = frame.f_code.co_name
+        if name == "_do_close":  # of RootTransaction; where it has another name, every end is a rollback
+            return "close"
+        if name == "_do_rollback":
+            break
+        frame = frame.f_back
+    return "rollback"
 
 
 def _ended(watch: Watch, connection: Any, outcome: str) -> None:

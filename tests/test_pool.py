@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, QueuePool, SingletonThreadPool, StaticPool
 
 import sqlprobe
@@ -182,11 +183,18 @@ def test_transactions_are_counted_by_outcome(probe, small):
         connection.commit()
         connection.execute(sa.text("SELECT 1"))
         connection.rollback()
+    with pytest.raises(sa.exc.OperationalError), small.begin() as connection:
+        connection.execute(sa.text("SELECT * FROM nowhere"))
+    with Session(small) as session:
+        session.scalar(sa.text("SELECT 1"))
+    with Session(small) as session:
+        session.scalar(sa.text("SELECT 1"))
+        session.rollback()
     with small.connect():
         pass  # no transaction
     told = counts(probe).transactions
 
-    assert {"commit": 2, "rollback": 2} == {outcome: calls(counted) for outcome, counted in told.items()}
+    assert {"commit": 2, "rollback": 3, "close": 2} == {outcome: calls(counted) for outcome, counted in told.items()}
 
 
 def test_a_connection_that_is_lost_in_a_transaction_counts_as_rolled_back(probe, small):
@@ -195,7 +203,9 @@ def test_a_connection_that_is_lost_in_a_transaction_counts_as_rolled_back(probe,
         connection.invalidate()
     told = counts(probe)
 
-    assert {"commit": 0, "rollback": 1} == {outcome: calls(each) for outcome, each in told.transactions.items()}
+    assert {"commit": 0, "rollback": 1, "close": 0} == {
+        outcome: calls(each) for outcome, each in told.transactions.items()
+    }
     assert 0 == told.used
 
 
@@ -359,7 +369,9 @@ def test_tasks_wait_and_hold_as_threads_do(driver, request, run_async):
     told, found = run_async(main, url, pool_size=1, max_overflow=0, poolclass=AsyncAdaptedQueuePool)
 
     assert (5, 5, 1, 0) == (calls(told.wait), calls(told.use), calls(told.create), told.pending)
-    assert {"commit": 5, "rollback": 0} == {outcome: calls(each) for outcome, each in told.transactions.items()}
+    assert {"commit": 5, "rollback": 0, "close": 0} == {
+        outcome: calls(each) for outcome, each in told.transactions.items()
+    }
     assert {"pool-pressure"} == {finding.rule for finding in found} - {"long-transaction"}
     assert {"main.<locals>.work"} <= {
         finding.site.function.partition("test_tasks_wait_and_hold_as_threads_do.<locals>.")[2] for finding in found
@@ -379,7 +391,9 @@ def test_postgresql_transactions(make_engine, postgresql_url):
             connection.execute(sa.text("SELECT nothing"))
         told = counts(probe)
 
-    assert {"commit": 1, "rollback": 1} == {outcome: calls(each) for outcome, each in told.transactions.items()}
+    assert {"commit": 1, "rollback": 1, "close": 0} == {
+        outcome: calls(each) for outcome, each in told.transactions.items()
+    }
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

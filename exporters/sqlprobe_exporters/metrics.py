@@ -172,7 +172,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "sqlprobe_transaction_duration_seconds",
         "histogram",
-        "Time from a transaction's begin to its end.",
+        "Time from a transaction's begin to its end; close is what was neither committed nor rolled back.",
         ("engine", "outcome"),
         "seconds",
         SECONDS_BOUNDS,

@@ -193,11 +193,22 @@ def test_promtool_is_content(exported, command):
     assert 0 == done.returncode, done.stdout + done.stderr
 
 
-def test_every_alert_has_a_test():
-    tests = yaml.safe_load(FILES["prometheus/sqlprobe.rules.test.yml"])["tests"]
-    fired = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
+def minutes(text):
+    return int(text.removesuffix("m"))
 
-    assert {rule["alert"] for rule in RULES if "alert" in rule} == fired
+
+def test_every_alert_is_tried_before_and_after_it_is_due():
+    tests = yaml.safe_load(FILES["prometheus/sqlprobe.rules.test.yml"])["tests"]
+    cases = [case for test in tests for case in test["alert_rule_test"]]
+    for rule in [rule for rule in RULES if "alert" in rule]:
+        mine = [case for case in cases if rule["alert"] == case["alertname"]]
+        silent = [minutes(case["eval_time"]) for case in mine if not case["exp_alerts"]]
+        fired = [minutes(case["eval_time"]) for case in mine if case["exp_alerts"]]
+
+        assert silent, rule["alert"]
+        assert fired, rule["alert"]
+        assert max(silent) < min(fired)
+        assert minutes(rule.get("for", "0m")) <= min(fired)
 
 
 def test_compose_finds_everything_that_it_names(exported):
