@@ -29,16 +29,16 @@ from sqlprobe.advice.lab import open_lab  # noqa: E402
 from sqlprobe.plans import explain  # noqa: E402
 
 _INTRODUCTION = """
-{number} statements on tables of {few} and {rows} rows. sqlprobe is given each statement with its values, and names
-indexes by what its lab, which holds no row, says of them. They are then built on the filled tables, and the statement
-is run without and with them. *Useful*: the plan uses the index, and the pages touched, or the best time of three runs,
-are at least halved. Where sqlprobe proposes nothing, the index that a person would try is built instead, and measured
-in the same way.
+{number} statements on tables of {rows} rows (vectors: an eighth of that). sqlprobe is given each statement with its
+values, and names indexes by what its lab, which holds no row, says of them. They are then built on the filled tables,
+and the statement is run without and with them. *Useful*: the plan uses the index, and the pages touched, or the
+processor's time (the mean of three runs without parallel workers), are at least halved. Where sqlprobe proposes
+nothing, the index that a person would try is built instead, and measured in the same way.
 """
 _NOTE = """
 {tempting} of the statements were written with an index that only looks useful: skew, correlation, a table that is
 small, an index that is there already, most rows wanted. Statements and tables were written by those who wrote the
-advice: expect less on a schema of your own. The times are of a machine that had other work; pages are what counts.
+advice: expect less on a schema of your own.
 Written by `python bench/index_accuracy.py --write`.
 """
 SAID = {
@@ -108,7 +108,7 @@ def _page(verdicts: list[ground_truth.Verdict], counted: Counter[str], rows: int
     lines = [
         "# Is the index advice true?",
         "",
-        *_INTRODUCTION.format(number=len(verdicts), few=f"{rows * 2 // 3:,}", rows=f"{rows:,}").splitlines(),
+        *_INTRODUCTION.format(number=len(verdicts), rows=f"{rows:,}").splitlines(),
         "",
         "| | |",
         "|---|---|",

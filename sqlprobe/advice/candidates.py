@@ -101,6 +101,7 @@ class Candidate:
         words = [key.column or "_".join(re.findall(r"[a-z]\w*", key.expression.lower())) for key in self.keys]
         plain = re.sub(r"\W+", "_", "_".join(["ix", self.table, *words]))
         suffix = "" if self.method == "btree" else f"_{self.method}"
+        suffix += "_pattern" if any(key.operator_class.endswith("_pattern_ops") for key in self.keys) else ""
         suffix += "_partial" if self.predicate else ""
         suffix += "_covering" if self.include else ""
         if len((plain + suffix).encode()) > MAX_NAME:
@@ -292,7 +293,7 @@ def _of_scan(plan: Plan, catalog: Catalog, node: Node, relation: Relation, seen:
         tests += [
             each for child in node.walk() if child is not node for each in _named(child.tests("Index Cond"), node)
         ]
-    order = _order(plan, node)
+    order = _order(plan, node, relation)
     joined = _joined(plan, node)
     every = [*tests, *joined]
     by_key = list(_ordered(relation, every, order, node, seen))
@@ -393,8 +394,8 @@ def _joined(plan: Plan, node: Node) -> list[Predicate]:
     return found
 
 
-def _order(plan: Plan, node: Node) -> list[SortKey]:
-    """The sort above the node, if all its keys are the node's own and it has not been sorted already."""
+def _order(plan: Plan, node: Node, relation: Relation) -> list[SortKey]:
+    """The sort above the node, if all its keys are the node's own; what its index sorts it by, below a LIMIT."""
     for above in plan.above(node):
         if above.kind in {"Sort", "Incremental Sort"}:
             keys = list(above.sort_keys())
@@ -404,11 +405,29 @@ def _order(plan: Plan, node: Node) -> list[SortKey]:
             ):
                 return keys
             return []
+        if above.kind == "Limit":
+            return _walked(node, relation)
         if above.kind == "Aggregate":
             return _extreme(above, node)
         if above.kind not in _STREAMING:
             return []
     return []
+
+
+def _walked(node: Node, relation: Relation) -> list[SortKey]:
+    """The order in which *node* walks an index that nothing is looked up in."""
+    index = relation.index(node.index) if node.index and "Index Cond" not in node.fields else None
+    if index is None or index.method != "btree":
+        return []
+    backward = node.fields.get("Scan Direction") == "Backward"
+    return [
+        SortKey(
+            conditions.parse(quoted(key.column) if key.column else key.expression),
+            key.descending != backward,
+            key.nulls_first != backward,
+        )
+        for key in index.keys
+    ]
 
 
 def _extreme(aggregate: Node, node: Node) -> list[SortKey]:
@@ -774,6 +793,9 @@ def _is_there(relation: Relation, candidate: Candidate) -> bool:
     return any(covers(index, candidate) for index in relation.usable_indexes)
 
 
+_SPECIAL: Final = ("_pattern_ops", "_path_ops", "_trgm_ops")  # classes that answer less than their type's own, or other
+
+
 def covers(index: Index, candidate: Candidate) -> bool:
     """Whether *index* can do whatever *candidate* could."""
     if index.method != candidate.method or _plain(index.predicate) != _plain(candidate.predicate):
@@ -786,7 +808,7 @@ def covers(index: Index, candidate: Candidate) -> bool:
     same = all(
         (mine.column == wanted.column if wanted.column else _plain(mine.expression) == _plain(wanted.expression))
         and (not wanted.operator_class or wanted.operator_class == mine.operator_class)
-        and (bool(wanted.operator_class) or not mine.operator_class.endswith("_pattern_ops"))
+        and (bool(wanted.operator_class) or not mine.operator_class.endswith(_SPECIAL))
         for mine, wanted in pairs
     )
     if not same or candidate.method != "btree":

@@ -66,9 +66,12 @@ class Trial:
     plan: Plan | None
     used: frozenset[str]  # names of candidates
     refused: str = ""
+    mean: float | None = None  # cost with all of the statement's values, of which `plan` has the first
 
     @property
     def cost(self) -> float:
+        if self.mean is not None:
+            return self.mean
         return self.plan.root.total_cost if self.plan is not None else math.inf
 
 
@@ -137,6 +140,8 @@ class Lab:
         run("SET check_function_bodies = off")
         # Notices of what is there already are nobody's.
         run("SET client_min_messages = error")
+        # PostgreSQL prints constraints and views without the schemas of the search path that asked for them.
+        run(f"SELECT set_config('search_path', {_text(snapshot.search_path)}, false)")
         waiting: list[str] = [f"CREATE SCHEMA IF NOT EXISTS {quoted(name)}" for name in snapshot.schemas]
         waiting += [
             f"CREATE EXTENSION IF NOT EXISTS {quoted(name)} SCHEMA {quoted(schema)} CASCADE"

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
 GAIN: Final = 2.0  # times cheaper, at least: less is within what the planner's estimates are worth
 MAX_INDEXES: Final = 10  # of one advice: more are no advice
-WORTH: Final = 0.02  # of the workload's time: an index that saves less is not worth its upkeep
+WORTH: Final = 0.02  # of the workload's time: an index that saves less is not worth its upkeep, unless it saves
+WORTH_SECONDS: Final = 0.001  # of a call, which the one who waits for it may notice
 NOT_INSTALLED: Final = "not verified; install sqlprobe[lab]"
 # Catalogs of thousands of tables take seconds; nobody waits for the locks, which are those of a SELECT.
 SNAPSHOT_LIMITS: Final = explain.Limits(statement_seconds=20.0)
@@ -71,6 +72,11 @@ class Case:
     role: str = ""
     search_path: str = ""
     seen: made.Seen = field(default_factory=made.Seen)
+    others: tuple[Sample, ...] = ()  # with other values: what helps has to help all of them, taken together
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        return (self.sample, *self.others)
 
     @property
     def seconds(self) -> float:
@@ -162,8 +168,13 @@ def prove(lab: Lab, cases: Sequence[Case], sampled: dict[str, Statistic] | None 
         sets += made.together(case.plan, case.catalog, possible)
         if sets:
             asked.append((case, sets))
-    tried = lab.try_all([(_sample(lab, case), [(), *sets], _settings(lab, case)) for case, sets in asked])
-    for (case, sets), (before, *trials) in zip(asked, tried, strict=True):
+    tried = iter(lab.try_all([
+        (_sample(lab, case, sample), [(), *sets], _settings(lab, case))
+        for case, sets in asked
+        for sample in case.samples
+    ]))  # fmt: skip
+    for case, sets in asked:
+        before, *trials = _together([next(tried) for _ in case.samples])
         why = _why_not(case, before)
         if why:
             withheld.append((case, why))
@@ -177,6 +188,22 @@ def prove(lab: Lab, cases: Sequence[Case], sampled: dict[str, Statistic] | None 
         if useful:
             found.append((case, before, useful))
     return Outcome(tuple(_choose(lab, found, cases)), tuple(withheld))
+
+
+def _together(of_samples: list[list[Trial]]) -> list[Trial]:
+    """One trial of each set of candidates from those with each sample; samples that the lab refuses do not count."""
+    planned = [each for each in of_samples[1:] if all(trial.plan is not None for trial in each)]
+    if not planned or any(trial.plan is None for trial in of_samples[0]):
+        return of_samples[0]
+    every = [of_samples[0], *planned]
+    return [
+        replace(
+            first,
+            used=first.used.union(*(each[number].used for each in planned)),
+            mean=sum(each[number].cost for each in every) / len(every),
+        )
+        for number, first in enumerate(of_samples[0])
+    ]
 
 
 def _worthwhile(case: Case, options: list[_Option]) -> list[_Option]:
@@ -218,14 +245,15 @@ def expected_rows(case: Case) -> Expected | None:
     return None
 
 
-def _sample(lab: Lab, case: Case) -> Sample:
+def _sample(lab: Lab, case: Case, sample: Sample | None = None) -> Sample:
     """The sample with the role and search path of its connection, before what the application has set on it."""
     settings = {"search_path": case.search_path or lab.snapshot.search_path}
     role = case.role or lab.snapshot.role
     if any(each.name == role for each in lab.snapshot.roles):
         settings["role"] = role
     first = tuple((_set(name, value), None) for name, value in settings.items())
-    return replace(case.sample, settings=(*first, *case.sample.settings))
+    sample = sample or case.sample
+    return replace(sample, settings=(*first, *sample.settings))
 
 
 def _set(name: str, value: str) -> str:
@@ -276,7 +304,8 @@ def _choose(lab: Lab, found: list[tuple[Case, Trial, list[_Option]]], cases: Seq
     total = sum(case.seconds for case in cases)
     period = _period(cases)
     left = [(case, before, before.cost, options) for case, before, options in found]
-    for _ in range(MAX_INDEXES):
+    given = 0
+    while given < MAX_INDEXES:
         savings: dict[tuple[str, ...], float] = {}
         now_of: dict[tuple[str, ...], float] = {}
         by_key: dict[tuple[str, ...], _Option] = {}
@@ -289,8 +318,19 @@ def _choose(lab: Lab, found: list[tuple[Case, Trial, list[_Option]]], cases: Seq
         upkeep = {key: sum(_upkeep(lab, each, period) for each in by_key[key].candidates) for key in savings}
         net = {key: saved - upkeep[key] for key, saved in savings.items()}
         best = max(net, key=lambda key: net[key], default=None)
-        if best is None or net[best] <= total * WORTH:
+        if best is None or net[best] <= 0:
             return
+        if net[best] <= total * WORTH and not any(
+            _saved_a_call(case, before, option) >= WORTH_SECONDS
+            for case, before, _, options in left
+            for option in options
+            if option.key == best
+        ):
+            left = [
+                (case, before, now, [each for each in options if each.key != best])
+                for case, before, now, options in left
+            ]
+            continue
         # Of those that leave about as little to do, the smallest.
         likely = list(savings)
         slack = (now_of[best] - savings[best]) * _SLACK + now_of[best] * _TRIFLE
@@ -313,6 +353,7 @@ def _choose(lab: Lab, found: list[tuple[Case, Trial, list[_Option]]], cases: Seq
             if more:
                 rest.append((case, before, cost, more))
         option = by_key[chosen]
+        given += 1
         yield Advice(
             option.candidates[0],
             tuple(served),
@@ -323,6 +364,14 @@ def _choose(lab: Lab, found: list[tuple[Case, Trial, list[_Option]]], cases: Seq
             upkeep[chosen] / total if total > 0 else 0.0,
         )
         left = rest
+
+
+def _saved_a_call(case: Case, before: Trial, option: _Option) -> float:
+    """Seconds of each call that the index saves, by the planner's reckoning."""
+    statement = case.statement
+    if statement is None or not statement.calls:
+        return 0.0
+    return statement.seconds / statement.calls * (1.0 - option.trial.cost / before.cost)
 
 
 def _period(cases: Iterable[Case]) -> float:
@@ -634,7 +683,7 @@ def cases_of(answers: Iterable[Answer], *, few: bool = False) -> list[Case]:
         Case(
             answer.question.sample, answer.plan, answer.catalog, answer.question.fingerprint,
             answer.question.engine_name, answer.question.statement,
-            seen=made.Seen.of((answer.plan, *answer.others), few=few),
+            seen=made.Seen.of((answer.plan, *answer.others), few=few), others=answer.question.others,
         )
         for answer in answers
         if answer.plan is not None and answer.catalog is not None

@@ -62,7 +62,9 @@ class Table:
     parents: tuple[int, ...]
     options: str
     definition: str
-    writes_per_second: float = 0.0  # rows inserted, deleted, or updated in a way that indexes have to follow
+    # Rows inserted, or updated in a way that indexes have to follow, as if the counters were a day old at least: they
+    # outlive restarts, and a table that has just been filled is not one that is written to all the time.
+    writes_per_second: float = 0.0
 
     @property
     def label(self) -> tuple[str, str]:
@@ -571,7 +573,7 @@ SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpe
     CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) ELSE '' END,
     (pg_catalog.pg_stat_get_tuples_inserted(c.oid) + pg_catalog.pg_stat_get_tuples_updated(c.oid)
         - pg_catalog.pg_stat_get_tuples_hot_updated(c.oid))
-    / (SELECT greatest(60.0, extract(epoch FROM now() - coalesce(b.stats_reset, pg_postmaster_start_time())))::float8
+    / (SELECT greatest(86400.0, extract(epoch FROM now() - coalesce(b.stats_reset, pg_postmaster_start_time())))::float8
         FROM pg_catalog.pg_stat_database b WHERE b.datname = current_database())
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE {_OURS} AND c.relkind IN ('r', 'p', 'm', 'v', 'f') AND c.relpersistence <> 't'

@@ -51,7 +51,13 @@ def main(argv: Sequence[str] | None = None, observe: Observe | None = None) -> i
 
     from sqlprobe.demo.run import Plan, perform
 
-    plan = Plan(requests=options.requests, scale=options.rows_scale, output=options.output, keep=options.keep)
+    plan = Plan(
+        requests=options.requests,
+        scale=options.rows_scale,
+        output=options.output,
+        keep=options.keep,
+        apply=options.apply,
+    )
     try:
         with _sigterm_as_sigint() as terminated:
             perform(plan, observe)
@@ -93,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--output", type=_report_file, metavar="FILE", help="write the report too: .json, .html, .sarif or .md"
     )
     parser.add_argument("--keep", action="store_true", help="afterwards leave the database up, until Ctrl-C")
+    parser.add_argument(
+        "--apply", action="store_true", help="create the indexes that are advised, and drive the same load again"
+    )
     serve = parser.add_argument_group("steady load")
     serve.add_argument(
         "--serve", action="store_true", help="run the application under load, with /metrics, until Ctrl-C"

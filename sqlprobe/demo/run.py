@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from sqlprobe.demo import data, load
+from sqlprobe.demo import applied, data, load
 from sqlprobe.demo.app import create_app, create_engine
 from sqlprobe.demo.server import build, serve
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
     from starlette.types import ASGIApp
 
-    from sqlprobe import Probe
+    from sqlprobe import Probe, Report
     from sqlprobe.demo.server import Server
 
 DATABASE = "migration"
@@ -42,6 +42,7 @@ class Plan:
     scale: float = 1.0
     output: Path | None = None
     keep: bool = False
+    apply: bool = False
 
 
 class Observer(Protocol):
@@ -58,10 +59,11 @@ Observe: TypeAlias = "Callable[[AsyncEngine], AbstractContextManager[Observer]]"
 
 
 class Profiler:
-    """The observer that this is all about."""
+    """The observer that this is all about. `report` is what it has shown."""
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
+        self.report: Report | None = None
 
     def watch(self, app: ASGIApp) -> ASGIApp:
         from sqlprobe.integrations.asgi import SqlprobeMiddleware
@@ -72,7 +74,7 @@ class Profiler:
         from sqlprobe.render import print_report
 
         self.probe.explain()
-        report = self.probe.report()
+        self.report = report = self.probe.report()
         print_report(report, Console())
         if output is not None:
             report.write(output)
@@ -84,7 +86,9 @@ def profile(engine: AsyncEngine) -> Iterator[Observer]:
     import sqlprobe
 
     # Plans are asked for when the load is over: in the background they would come with a server of a day's standing.
-    probe = sqlprobe.attach(engine, settings=sqlprobe.Settings(explain=True, explain_per_minute=0))
+    # Its statuses tell of nobody, so partial indexes may name them.
+    settings = sqlprobe.Settings(explain=True, explain_per_minute=0, advice_values=True)
+    probe = sqlprobe.attach(engine, settings=settings)
     try:
         yield Profiler(probe)
     finally:
@@ -117,13 +121,37 @@ async def _use(
     engine = create_engine(server.url_for("asyncpg", DATABASE))
     try:
         with observe(engine) as observer:
-            app = observer.watch(create_app(engine))
-            calls = load.calls(plan.requests, data.rows(plan.scale)["collection_flows"])
-            with _step(console, f"{len(calls)} requests, {load.CONCURRENCY} at a time", len(calls)) as advance:
-                await load.drive(app, calls, lambda _, __: advance())
+            await _drive(engine, observer, plan, console)
             observer.show(plan.output)
+        if plan.apply and isinstance(observer, Profiler) and observer.report is not None:
+            await _apply(server, engine, plan, observer.report, console)
     finally:
         await engine.dispose()
+
+
+async def _drive(engine: AsyncEngine, observer: Observer, plan: Plan, console: Console) -> None:
+    app = observer.watch(create_app(engine))
+    calls = load.calls(plan.requests, data.rows(plan.scale)["collection_flows"])
+    with _step(console, f"{len(calls)} requests, {load.CONCURRENCY} at a time", len(calls)) as advance:
+        await load.drive(app, calls, lambda _, __: advance())
+
+
+async def _apply(server: Server, engine: AsyncEngine, plan: Plan, before: Report, console: Console) -> None:
+    """Create the indexes that were proven, drive the same load again, and show what has become of it."""
+    statements = applied.statements(before)
+    with _step(console, f"{len(statements)} indexes, as advised", len(statements)) as advance:
+        for statement in statements:
+            server.psql(f"{statement};", DATABASE)
+            advance()
+    # As PostgreSQL would by itself within the minute: an index on an expression has no statistics before.
+    server.psql("ANALYZE", DATABASE)
+    await engine.dispose()  # plans that connections have prepared are of the time before
+    with profile(engine) as observer:
+        assert isinstance(observer, Profiler)
+        await _drive(engine, observer, plan, console)
+        observer.probe.explain()
+        after = observer.probe.report()
+    applied.show(statements, before, after, Console())
 
 
 @contextmanager
