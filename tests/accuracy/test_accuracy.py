@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import corpus_clean
+import corpus_published
 import corpus_harness as harness
 import pytest
 from corpus_programs import PROGRAMS
@@ -18,6 +19,7 @@ from corpus_programs import PROGRAMS
 pytestmark = pytest.mark.versions
 
 assert corpus_clean.CLEAN
+assert corpus_published.__doc__
 FAULTS = {name: program for name, program in PROGRAMS.items() if program.expected}
 CLEAN = {name: program for name, program in PROGRAMS.items() if not program.expected}
 SLICE = 5  # of the corpus, each fifth program also runs elsewhere in every run of the tests
