@@ -123,6 +123,7 @@ def slim(record: tuple[Any, ...]) -> tuple[Any, ...]:
 NEITHER: Final = 0
 READS: Final = 1
 WRITES: Final = 2
+# What is neither (SET, CALL, a SELECT of a function alone, as set_config is) may change what the next SELECT returns.
 _KINDS: Final = {"SELECT": READS, "INSERT": WRITES, "UPDATE": WRITES, "DELETE": WRITES, "MERGE": WRITES}
 
 
@@ -172,6 +173,8 @@ class ShapeCalls:
         self.shape = shape
         self.engine = engine
         self.kind = _KINDS.get(shape.operation, NEITHER)
+        if self.kind == READS and not shape.tables and "(" in shape.text:
+            self.kind = NEITHER
         self.calls = 0
         self.ns = 0
         self.rows = 0
@@ -508,7 +511,7 @@ class Digest:
                     if muting:
                         muted = self._muted(record)
                         if muted:
-                            self.writes += calls.kind == WRITES
+                            self.writes += calls.kind != READS
                             if load is not None:
                                 origins[load[2]] = record[:7]
                             if elapsed >= slow_ns and "slow-statement" not in muted:
@@ -517,9 +520,9 @@ class Digest:
                                 continue
                             elapsed = 0  # it is slow to nobody
                     kind = calls.kind
+                    if kind != 1:  # READS
+                        self.writes += 1
                     if kind:
-                        if kind == 2:  # noqa: PLR2004 - WRITES
-                            self.writes += 1
                         if (load is None or load[0] == 3) and (  # noqa: PLR2004 - orm.OTHER
                             extra is None or (extra.sets == 1 and extra.error is None)
                         ):

@@ -636,12 +636,11 @@ def test_n_plus_one_of_50_after_200_000_other_statements_is_found(probe, engine,
     )
 
 
-@pytest.mark.parametrize("text", ["SELECT :a", "SELECT name FROM customer WHERE name = :a"])
 @pytest.mark.parametrize("value", ["x" * 1_000_000, b"y" * 1_000_000], ids=["text", "bytes"])
-def test_long_parameters_wait_as_their_hash(probe, engine, text, value):
+def test_long_parameters_wait_as_their_hash(probe, engine, value):
     with sqlprobe.scope("work") as scope, engine.connect() as connection:
         for _ in range(3):
-            connection.execute(sa.text(text), {"a": value})
+            connection.execute(sa.text("SELECT :a"), {"a": value})
             connection.execute(sa.select(sa.literal(value)))
         waiting = [each for record in scope._records for each in record[7]]
 

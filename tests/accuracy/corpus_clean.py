@@ -497,6 +497,14 @@ CLEAN = {
         second = session.scalars(select(Job).where(Job.id == 1).with_for_update()).one()
         return first is second
     """),
+    "setting-between": (25, """
+        command = "SET application_name = 'tenant {}'" if session.get_bind().dialect.name == "postgresql" else "PRAGMA cache_size = {}"
+        found = []
+        for tenant in range(1, n + 1):
+            session.execute(text(command.format(tenant)))
+            found.append(session.scalar(select(func.count(Order.id))))
+        return found
+    """),
     "sequence": (25, """
         made = [kept(Region(name=str(i))) for i in range(n)]
         session.add_all(made)
