@@ -86,12 +86,12 @@ def stats_of():
 
 @pytest.fixture(scope="session")
 def serve_from():
-    """`with serve_from(folder) as url`: a server from the programs in *folder*, whatever version they are of."""
+    """`with serve_from(folder) as (url, restart)`: a server from the programs in *folder*, whatever version they are of."""
     return _serve_from
 
 
 @contextlib.contextmanager
-def _serve_from(programs: Path) -> Iterator[sa.URL]:
+def _serve_from(programs: Path) -> Iterator[tuple[sa.URL, Callable[[], None]]]:
     as_user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []  # initdb refuses root
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name:
         if as_user:
@@ -103,11 +103,13 @@ def _serve_from(programs: Path) -> Iterator[sa.URL]:
             subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
 
         run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--locale=C.UTF-8", "-E", "UTF8")
-        run(programs / "pg_ctl", "-D", data, "-o", options, "-l", f"{name}/log", "-w", "start")
+        control = (programs / "pg_ctl", "-D", data, "-o", options, "-l", f"{name}/log", "-m", "immediate", "-w")
+        run(*control, "start")
         try:
-            yield sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": name})
+            url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": name})
+            yield url, lambda: run(*control, "restart")
         finally:
-            run(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+            run(*control, "stop")
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,7 @@ def tables(request) -> Iterator[Callable[..., sa.URL]]:
         request.getfixturevalue("postgresql_server").psql(SCHEMA, url_for().database)
         yield url_for
         return
-    with _serve_from(Path(elsewhere)) as url:
+    with _serve_from(Path(elsewhere)) as (url, _):
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             there = connection.exec_driver_sql("SELECT FROM pg_available_extensions WHERE name = 'vector'").all()

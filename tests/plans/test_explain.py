@@ -317,6 +317,37 @@ def test_a_server_that_goes_away_is_an_answer(engine_on, psql, driver):
     assert ["unavailable", "unavailable"] == asked
 
 
+def test_a_server_restarted_in_mid_probe_is_an_answer_and_the_next_one_is_asked(serve_from, postgresql_server):
+    slow = "SELECT * FROM pg_class WHERE relpages = slow(5)"
+    with serve_from(postgresql_server.binaries) as (url, restart):
+        engine = sa.create_engine(url, pool_pre_ping=True)
+        answers = []
+
+        def probe():
+            try:
+                answers.append(ask(engine, slow, limits=Limits(statement_seconds=20)))
+            except Refused as refused:
+                answers.append(refused.reason)
+
+        with engine.connect() as connection:
+            connection.exec_driver_sql(next(line for line in TABLES.splitlines() if "FUNCTION slow" in line))
+            connection.commit()
+            thread = threading.Thread(target=probe)
+            thread.start()
+            while not connection.exec_driver_sql(f"{NOTHING_LEFT} AND query LIKE '%%slow%%'").scalar():
+                connection.rollback()
+                assert thread.is_alive()
+            connection.rollback()
+        restart()
+        thread.join(20)
+        after = ask(engine, "SELECT 1").plan.root.kind
+        with engine.connect() as connection:
+            left = connection.exec_driver_sql(NOTHING_LEFT).scalar()
+        engine.dispose()
+
+    assert (["unavailable"], "Result", 0) == (answers, after, left)
+
+
 def test_no_server_is_an_answer(engine_on, database):
     engine = sa.create_engine(database().set(database="nowhere"))
 
@@ -352,6 +383,45 @@ def test_its_connection_is_made_as_the_applications(engine_on, psql):
         f"{explained.plan.root.schema}.{explained.plan.root.relation}",
     )
     assert ["do_connect", "connect"] == seen
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "asyncpg"])
+def test_a_token_is_asked_for_again_and_encryption_is_as_it_was_asked_for(engine_on, psql, driver):
+    """As with IAM: a password that is good for one connection, put in by `do_connect`; and `connect_args` of TLS."""
+    psql("DROP ROLE IF EXISTS tokens; CREATE ROLE tokens LOGIN; GRANT SELECT ON item TO tokens")
+    option, value = ("ssl", False) if driver == "asyncpg" else ("sslmode", "prefer")
+    engine = engine_on(driver, connect_args={option: value})
+    tokens = iter(["first", "second", "third"])
+    seen = []
+
+    @sa.event.listens_for(engine, "do_connect")
+    def give_token(dialect, record, args, options):
+        options["user"] = "tokens"
+        options["password"] = next(tokens)
+        seen.append((options["password"], options[option]))
+
+    roles = [ask(engine, "SELECT * FROM item").surroundings.role for _ in range(2)]
+    psql("DROP OWNED BY tokens; DROP ROLE tokens")
+
+    assert (["tokens", "tokens"], [("first", value), ("second", value)]) == (roles, seen)
+
+
+def test_a_creator_is_called_for_a_connection_of_our_own(engine_on, database):
+    made = []
+
+    def creator():
+        import psycopg
+
+        made.append(psycopg.connect(host=database().query["host"], user="postgres", dbname=database().database))
+        return made[-1]
+
+    engine = sa.create_engine("postgresql+psycopg://", creator=creator)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+        title = ask(engine, "SELECT * FROM item").plan.root.title
+    engine.dispose()
+
+    assert ("Seq Scan on item", 2, [True, True]) == (title, len(made), [each.closed for each in made])
 
 
 @pytest.mark.parametrize("pool", [NullPool, StaticPool])

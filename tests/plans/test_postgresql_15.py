@@ -27,7 +27,7 @@ ANALYZE t;
 def engine(serve_from):
     """A server of Debian's."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    with serve_from(programs[-1].parent) as url:
+    with serve_from(programs[-1].parent) as (url, _):
         engine = sa.create_engine(url)
         with engine.begin() as connection:
             connection.connection.driver_connection.execute(ROWS)
