@@ -8,7 +8,7 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
-from sqlprobe import capture, ignores, orm
+from sqlprobe import capture, faults, ignores, orm
 from sqlprobe.ignores import Ignore, IgnoreError
 
 if TYPE_CHECKING:
@@ -56,9 +56,12 @@ class Mute:
         check_label(self._ignore)
 
     def __enter__(self) -> Self:
-        capture.muting = True
-        ignores.entered(self._ignore)
-        ignores.current.set((*ignores.current.get(), self._ignore))
+        try:
+            capture.muting = True
+            ignores.current.set((*ignores.current.get(), self._ignore))
+            ignores.entered(self._ignore)
+        except Exception as error:  # noqa: BLE001 - ours: the block runs, and what it ran is judged
+            faults.count("ignore", error)
         return self
 
     def __exit__(

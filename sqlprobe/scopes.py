@@ -1050,23 +1050,26 @@ class Scope:
         return run
 
     def open(self) -> None:
-        """Begin it, anew if it has been closed: nested in the current scope, and current from now on."""
-        if self.opened_ns:
-            self._lock = threading.RLock()
-            self.closed = False
-            self.late = 0
-            self.on_late = ()
-            self.totals = self._judged = (0, 0, 0, 0)
-            self.digest = Digest(self.name, slow_ns)
-        self.digest.slow_ns = slow_ns  # may have changed since it was made
-        parent = self.parent = _nearest_open(current.get())
-        if parent is not None:
-            self._lock = parent._lock
-            parent._below.add(self)
-        self.opened_ns = self._judged_ns = perf_counter_ns()
-        self._due_ns = self.opened_ns + window_ns
-        current.set(self)
-        _open.add(self)
+        """Begin it, anew if it has been closed: nested in the current scope, and current from now on. Never raises."""
+        try:
+            if self.opened_ns:
+                self._lock = threading.RLock()
+                self.closed = False
+                self.late = 0
+                self.on_late = ()
+                self.totals = self._judged = (0, 0, 0, 0)
+                self.digest = Digest(self.name, slow_ns)
+            self.digest.slow_ns = slow_ns  # may have changed since it was made
+            parent = self.parent = _nearest_open(current.get())
+            if parent is not None:
+                self._lock = parent._lock
+                parent._below.add(self)
+            self.opened_ns = self._judged_ns = perf_counter_ns()
+            self._due_ns = self.opened_ns + window_ns
+            current.set(self)
+            _open.add(self)
+        except Exception as error:  # noqa: BLE001 - ours: the application goes on without this scope
+            faults.count("scope", error)
 
     def close(self) -> None:
         """End it: judge it, free its detail. Never raises; twice, or where it was not opened, it does nothing."""
@@ -1074,11 +1077,11 @@ class Scope:
             return
         self.closed = True
         _open.discard(self)
-        if current.get() is self:
-            current.set(_nearest_open(self.parent))
         # Whatever other context still has it (it was left out of order or in another task, or tasks outlive it) finds
         # it closed, and goes on to the scopes around it.
         try:
+            if current.get() is self:
+                current.set(_nearest_open(self.parent))
             now_ns = perf_counter_ns()
             with self._lock:
                 self.digest_now()

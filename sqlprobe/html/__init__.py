@@ -2,8 +2,8 @@
 A report as one HTML file: no network, no other file, readable without scripts, and from a disk as from a server.
 
 The page is written whole by `page.html.jinja`; `page.js` adds sorting, search and copying and draws the long tables
-from the report itself, which the page carries as JSON. A policy in the page allows these very scripts and styles, by
-their hashes, and nothing else: text of the application cannot become code, whatever a browser makes of it.
+from the report itself, which the page carries as packed JSON. A policy in the page allows these very scripts and
+styles, by their hashes, and nothing else: text of the application cannot become code, whatever a browser makes of it.
 """
 
 # ruff: noqa: SLF001 - the words of the other outputs, from the same package
@@ -20,6 +20,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlprobe import render
+from sqlprobe.html.pack import pack
 from sqlprobe.html.plan import draw_plan
 from sqlprobe.render import duration, harmless, plural, short_place
 from sqlprobe.report import ReportError
@@ -211,8 +212,8 @@ def _cut_site(site: Site) -> Site:
 
 
 def _data(report: Report) -> str:
-    """The report's JSON, for a script element: what ends one, or begins a comment in it, is written as an escape."""
-    return report.to_json().replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    """The report, packed, for a script element: what ends one, or begins a comment in it, is written as an escape."""
+    return pack(report).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _policy(script: str, style: str) -> str:
@@ -358,7 +359,9 @@ def _changes(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, value if isinstance(value, str) else json.dumps(value)) for name, value in settings.items()]
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, default=str)) for name, value in settings.items()
+    ]
 
 
 def _told(name: str, value: float | str) -> tuple[str, str]:

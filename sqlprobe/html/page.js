@@ -3,11 +3,29 @@
 // nodes only; the page's policy forbids every way to make markup of it.
 (() => {
   const bounds = JSON.parse(document.getElementById("report").dataset.bounds);
-  const report = JSON.parse(document.getElementById("report").textContent);
+  const report = unpack(JSON.parse(document.getElementById("report").textContent));
   const root = document.documentElement;
   const SHORT = 4000; // characters of a statement that are shown, and coloured, before somebody asks for all
   const PRINTED = 200; // rows of a long table on paper
   const SVG = "http://www.w3.org/2000/svg";
+
+  // ---- the report: names of fields, texts and sites stand once in it, see pack.py
+
+  function unpack({ shapes, strings, shared, data }) {
+    const opened = [];
+    function open(value) {
+      if (typeof value === "string") return strings[parseInt(value, 36)];
+      if (!Array.isArray(value)) return value;
+      const kind = value[0];
+      if (kind >= 0) return Object.fromEntries(shapes[kind].map((name, index) => [name, open(value[index + 1])]));
+      if (kind === -1) return value.slice(1).map(open);
+      if (kind === -3) return (opened[value[1]] ??= open(shared[value[1]]));
+      const numbers = new Array(value[1]).fill(0);
+      for (let index = 2; index < value.length; index += 2) numbers[value[index]] = value[index + 1];
+      return numbers;
+    }
+    return open(data);
+  }
 
   // ---- words and numbers, as the other outputs write them
 
@@ -657,7 +675,7 @@
   const save = document.getElementById("save");
   save.hidden = false;
   save.addEventListener("click", () => {
-    const link = make("a", { href: URL.createObjectURL(new Blob([document.getElementById("report").textContent], { type: "application/json" })), download: "sqlprobe-report.json" });
+    const link = make("a", { href: URL.createObjectURL(new Blob([JSON.stringify(report)], { type: "application/json" })), download: "sqlprobe-report.json" });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });

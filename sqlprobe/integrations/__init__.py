@@ -50,15 +50,16 @@ class Unit:
 
     __slots__ = ("_named", "kind", "name", "scope")
 
-    def __init__(self, name: str, kind: str, share: float | None = None) -> None:
-        self.name = name
+    def __init__(self, name: Callable[[], str], kind: str, share: float | None = None) -> None:
+        self.name = kind  # until it is known
         self.kind = kind
         self.scope: scopes.Scope | None = None
         self._named = False
         try:
+            self.name = name()
             wanted = scopes.share if share is None else share
             if wanted >= 1 or _random.random() < wanted:
-                scope = scopes.Scope(name, kind=kind)
+                scope = scopes.Scope(self.name, kind=kind)
                 scope.open()
                 self.scope = scope
         except Exception as error:  # noqa: BLE001 - ours: the application goes on

@@ -57,7 +57,7 @@ class SqlprobeMiddleware:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        unit = Unit(_verb(scope), "request" if scope["type"] == "http" else "websocket", self._share)
+        unit = Unit(lambda: _verb(scope), "request" if scope["type"] == "http" else "websocket", self._share)
 
         async def send_named(message: Message) -> None:
             # By the first message a router has written its route into the connection scope, and a websocket or a

@@ -47,7 +47,7 @@ def disconnect() -> None:
 def _begin(sender: Any = None, **_: Any) -> None:
     try:
         request = sender.request  # of this call: a task that runs another, or itself, eagerly has one for each
-        setattr(request, _UNIT, Unit(str(sender.name), "task", _share))
+        setattr(request, _UNIT, Unit(lambda: str(sender.name), "task", _share))
     except Exception as error:  # noqa: BLE001 - ours: the task runs without a scope
         faults.count("celery", error)
 

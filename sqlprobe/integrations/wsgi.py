@@ -64,7 +64,7 @@ class SqlprobeMiddleware:
             unit.end()
 
         outside = current.get()
-        unit = Unit(verb(environ.get("REQUEST_METHOD")), "request", self._share)
+        unit = Unit(lambda: verb(environ.get("REQUEST_METHOD")), "request", self._share)
         try:
             body = self.app(environ, start_named)
         except BaseException:

@@ -133,8 +133,46 @@ def test_ids_are_unique_and_links_within_lead_somewhere(page):
     assert set() == {target for target in targets - set(ids) if not re.fullmatch(r"statement-\d+", target)}
 
 
+def unpacked(text):
+    """What `unpack()` of page.js makes of a packed report."""
+    packed = json.loads(text)
+
+    def opened(value):
+        if isinstance(value, str):
+            return packed["strings"][int(value, 36)]
+        if not isinstance(value, list):
+            return value
+        kind, *rest = value
+        if kind >= 0:
+            return {name: opened(item) for name, item in zip(packed["shapes"][kind], rest, strict=True)}
+        if kind == -1:
+            return [opened(item) for item in rest]
+        if kind == -3:
+            return opened(packed["shared"][rest[0]])
+        numbers = [0] * rest[0]
+        for index, number in zip(rest[1::2], rest[2::2], strict=True):
+            numbers[index] = number
+        return numbers
+
+    return opened(packed["data"])
+
+
 def test_carries_the_report(page, report):
-    assert report == Report.from_json(page.scripts[0])
+    assert json.loads(report.to_json()) == unpacked(page.scripts[0])
+    assert report == Report.from_json(json.dumps(unpacked(page.scripts[0])))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"__proto__": "x", "a": [1.5, None, True, float("inf")], "b": {"c": (), "d": {1: 2}}},
+        {"zeros": [0] * 40, "negative": [-1] * 9, "big": 10**15, "": "", "mixed": [0, True, 1.0, *range(9)]},
+    ],
+)
+def test_carries_whatever_a_setting_holds(settings):
+    given = Report(settings=settings)
+
+    assert json.loads(given.to_json()) == unpacked(Page(render_html(given)).scripts[0])
 
 
 @pytest.mark.parametrize("given", [Report(), Report(settings={"enabled": False})])
@@ -365,5 +403,5 @@ def test_thousands_of_statements_make_a_page_of_bounded_html(long_report):
     text = render_html(long_report(2_000))
     page = Page(text)
 
-    assert 2_000 == len(json.loads(page.scripts[0])["statements"])
-    assert 500 > len(page.all("tr"))
+    assert 2_000 == len(unpacked(page.scripts[0])["statements"])
+    assert (True, True) == (500 > len(page.all("tr")), len(text) < 1_000_000)

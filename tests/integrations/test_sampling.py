@@ -110,7 +110,7 @@ def test_the_draws_are_ours_alone(probe, run):
 
 def test_a_share_is_kept_over_many(probe):
     for _ in range(2000):
-        Unit("x", "request", 0.25).end()
+        Unit(lambda: "x", "request", 0.25).end()
 
     (scope,) = probe.report().scopes
     assert (2000, True) == (scope.count + scope.unsampled, 380 <= scope.count <= 630)  # six standard deviations
