@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 _UNSET: Final = Status(StatusCode.UNSET)
-_KEPT: Final = 0x03  # of a parent's flags: sampled, and that its trace id is random
+# Of a parent's flags: sampled and, in an SDK that knows it, that its trace id is random.
+_KEPT: Final = TraceFlags.SAMPLED | getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(_KEPT + 1))
 _PROBE: Final = SpanContext(1, 2, is_remote=False, trace_flags=_FLAGS[1])  # what an SDK's fields are found by
 _LAID_OUT: Final = tuple(_PROBE) == (1, 2, False, _FLAGS[1], _PROBE.trace_state, True)  # a tuple, as we know it
@@ -44,7 +45,18 @@ def context_reader() -> Callable[[], Mapping[str, Any]]:
 class Direct:
     """For one tracer; made by `direct_of()`."""
 
-    __slots__ = ("_ends", "_ids", "_limits", "_multi", "_processors", "_scope", "_span", "_tracer", "bound")
+    __slots__ = (
+        "_ends",
+        "_ids",
+        "_is_enabled",
+        "_limits",
+        "_multi",
+        "_processors",
+        "_scope",
+        "_span",
+        "_tracer",
+        "bound",
+    )
 
     def __init__(self, tracer: Any, processors: tuple[Any, ...], mine: Any) -> None:
         from opentelemetry.attributes import BoundedAttributes
@@ -55,6 +67,7 @@ class Direct:
         self._processors = processors
         # Ours flushes what is pending below the span that ends: nothing is below a statement's.
         self._ends = tuple(_end_of(each) for each in processors if type(each) is not mine)
+        self._is_enabled = getattr(tracer, "_is_enabled", lambda: True)  # older tracers cannot be turned off
         self._ids = tracer.id_generator.generate_span_id
         self._scope = tracer._instrumentation_scope  # noqa: SLF001 - checked by direct_of()
         self._limits = tracer._span_limits  # noqa: SLF001 - as above
@@ -63,7 +76,7 @@ class Direct:
 
     def serves(self) -> bool:
         """Whether everything is still as it was."""
-        return self._multi._span_processors is self._processors and self._tracer._is_enabled()  # noqa: SLF001
+        return self._multi._span_processors is self._processors and self._is_enabled()  # noqa: SLF001
 
     def template(self, name: str, kind: SpanKind, values: dict[str, Any]) -> dict[str, Any]:
         """

@@ -267,7 +267,7 @@ CANARY = "canary-4711"
 def fail(connection, driver):
     """A unique violation, and input that is invalid: their texts have the values in them."""
     statements = [sa.text("INSERT INTO customer (name) VALUES (:value)")] * 2
-    if driver != "pysqlite":
+    if "sqlite" not in driver:
         statements.append(sa.text("SELECT CAST(CAST(:value AS text) AS integer)"))
     for number, statement in enumerate(statements):
         if number == 0:
@@ -277,10 +277,12 @@ def fail(connection, driver):
             connection.execute(statement, {"value": CANARY})
 
 
-@pytest.mark.parametrize("driver", ["pysqlite", "psycopg", "psycopg2", "pg8000", "asyncpg"])
+@pytest.mark.parametrize(
+    "driver", ["pysqlite", "aiosqlite", "psycopg", "psycopg async", "psycopg2", "pg8000", "asyncpg"]
+)
 def test_errors_are_told_without_a_row(driver, request, telemetry, attach, run_async):
-    url = request.getfixturevalue("sqlite_url" if driver == "pysqlite" else "postgresql_url")(driver)
-    is_async = driver == "asyncpg"
+    name, _, is_async = driver.partition(" ")
+    url = request.getfixturevalue("sqlite_url" if "sqlite" in driver else "postgresql_url")(name)
 
     async def in_async(engine):
         attach(engine)
@@ -289,7 +291,7 @@ def test_errors_are_told_without_a_row(driver, request, telemetry, attach, run_a
             with telemetry.request():
                 await connection.run_sync(fail, driver)
 
-    if is_async:
+    if is_async or driver in {"aiosqlite", "asyncpg"}:
         run_async(in_async, url)
     else:
         engine = request.getfixturevalue("make_engine")(url)
@@ -327,7 +329,8 @@ def test_errors_are_told_without_a_row(driver, request, telemetry, attach, run_a
             ("22P02", "22P02", "asyncpg.exceptions.InvalidTextRepresentationError 22P02"),
         ],
     }
-    assert expected[driver] == told
+    expected["aiosqlite"] = expected["pysqlite"]
+    assert expected[name] == told
     everything = "".join(span.to_json() for span in telemetry.exporter.get_finished_spans())
     assert CANARY not in everything
 
