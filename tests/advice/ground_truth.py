@@ -58,7 +58,7 @@ FROM generate_series(1, {rows}) g;
 -- What is there already, and all but does.
 CREATE TABLE u (
     id int PRIMARY KEY, tenant int NOT NULL, status varchar(20), created_at timestamptz, updated_at timestamptz,
-    email text COLLATE "und-x-icu", doc jsonb, x int, y int, z int, uid uuid, tags int[]
+    email text, doc jsonb, x int, y int, z int, uid uuid, tags int[]
 );
 INSERT INTO u SELECT id, tenant, status, created_at, updated_at, email, doc, x, skew + id % 9000, id % 7000, uid, tags
 FROM t;
@@ -468,13 +468,7 @@ add(
     {"k": "k", "v": '"v12"'},
     says="two different expressions",
 )
-add(
-    H,
-    "SELECT * FROM u WHERE email LIKE %(e)s::VARCHAR",
-    "u (email text_pattern_ops)",
-    {"e": "User12345%"},
-    says="text_pattern_ops is needed",
-)
+add(H, "SELECT * FROM u WHERE email LIKE %(e)s::VARCHAR", "u (email text_pattern_ops)", {"e": "User12345%"})
 add(H, "SELECT * FROM u WHERE doc ? %(k)s::TEXT", "u USING gin (doc)", PROMO, says="operator class jsonb_path_ops")
 add(
     H,
@@ -620,7 +614,7 @@ LEAST_SECONDS = 0.05
 @dataclass(frozen=True)
 class Measured:
     """
-    What a run of the statement took: `pages` of 8 kB touched, `seconds` of a processor, the mean of three runs without
+    What a run of the statement took: `pages` of 8 kB touched, `seconds` of a processor, the mean of two runs without
     parallel workers (of the clock, where the system does not tell), and the indexes used.
     """
 
@@ -708,7 +702,10 @@ class Ground:
         """With the indexes of *targets* built, by the statement's first values; all is undone."""
         with self.engine.connect() as connection:
             connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '512MB'")
-            tables = {target.split()[1] for target in targets}
+            # Only expressions have statistics that are not there yet.
+            tables = {
+                target.split()[1] for target in targets if "((" in target or "(lower" in target or "(upper" in target
+            }
             for number, target in enumerate(targets):
                 connection.exec_driver_sql(f"CREATE INDEX truth_{number} {target.replace('%', '%%')}")
             for table in sorted(tables):
@@ -719,7 +716,7 @@ class Ground:
             ((server,),) = connection.exec_driver_sql("SELECT pg_backend_pid()").all()
             runs, spent = [], []
             cursor = connection.connection.cursor()
-            for _ in range(4):
+            for _ in range(3):
                 began = _processor_seconds(server)
                 cursor.execute(
                     f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {situation.statement}",
