@@ -33,7 +33,8 @@ _INTRODUCTION = """
 {number} statements on tables of {rows} rows (vectors: an eighth of that). sqlprobe is given each statement with its
 values, and names indexes by what its lab, which holds no row, says of them. They are then built on the filled tables,
 and the statement is run without and with them. *Useful*: the plan uses the index, and the pages touched, or the
-processor's time (the mean of two runs without parallel workers), are at least halved. Where sqlprobe proposes
+processor's time (the mean of two runs without parallel workers), are at least halved; below 50 ms, which the system
+cannot tell, the clock's time has to be a quarter. Where sqlprobe proposes
 nothing, the index that a person would try is built instead, and measured in the same way.
 """
 _NOTE = """
@@ -70,8 +71,7 @@ def main() -> int:
         with ThreadPoolExecutor(options.shards) as pool:
             parts = pool.map(lambda shard: _judged(server, *shard), enumerate(shards))
             verdicts = [verdict for part in parts for verdict in part]
-    order = [each.name for each in chosen]
-    verdicts.sort(key=lambda verdict: order.index(verdict.situation.name))
+    verdicts.sort(key=lambda verdict: chosen.index(verdict.situation))
     counted = Counter(verdict.outcome for verdict in verdicts)
     print(dict(counted))
     if options.write and not options.only:
@@ -109,15 +109,18 @@ def _judged(
     return verdicts
 
 
+def _ms(measured: ground_truth.Measured, beside: ground_truth.Measured | None = None) -> str:
+    by_clock = (beside or measured).seconds < ground_truth.LEAST_SECONDS
+    return f"{(measured.clock if by_clock else measured.seconds) * 1e3:,.1f}"
+
+
 def _figures(verdict: ground_truth.Verdict) -> str:
     before, after = verdict.before, verdict.after
     if before is None:
         return ""
     if after is None:
-        return f"{before.pages:,.0f} pages, {before.seconds * 1e3:,.1f} ms"
-    return (
-        f"{before.pages:,.0f} to {after.pages:,.0f} pages, {before.seconds * 1e3:,.1f} to {after.seconds * 1e3:,.1f} ms"
-    )
+        return f"{before.pages:,.0f} pages, {_ms(before)} ms"
+    return f"{before.pages:,.0f} to {after.pages:,.0f} pages, {_ms(before)} to {_ms(after, before)} ms"
 
 
 def _page(verdicts: list[ground_truth.Verdict], counted: Counter[str], rows: int) -> str:
