@@ -439,14 +439,29 @@ class Lab:
         """As `try_out()`, for many statements on one connection."""
 
         def work(session: explain.Session) -> list[list[Trial]]:
-            found = []
-            for sample, sets, settings in questions:
-                names = [frozenset(filter(None, map(self.name_of, each))) for each in sets]
-                switches = [self._switch(each) for each in names]
-                plans = session.explain_each(sample, switches, settings)
-                found.append([_trial(*each) for each in zip(plans, names, strict=True)])
-            return found
+            return [self.try_in(session, *each) for each in questions]
 
+        return self.on_connection(work)
+
+    def try_in(
+        self,
+        session: explain.Session,
+        sample: Sample,
+        sets: Sequence[Iterable[Candidate]],
+        settings: Sequence[tuple[str, str]],
+    ) -> list[Trial]:
+        """As `try_out()`, on a connection that `on_connection()` has given."""
+        names = [frozenset(filter(None, map(self.name_of, each))) for each in sets]
+        plans = session.explain_each(sample, [self._switch(each) for each in names], settings)
+        return [_trial(*each) for each in zip(plans, names, strict=True)]
+
+    def on_connection(self, work: Callable[[explain.Session], T]) -> T:
+        """
+        What *work* returns for a session in the lab.
+
+        Raises:
+            LabError: the lab is gone.
+        """
         try:
             return explain.on_connection(self._engine(), work, LIMITS)
         except explain.Refused as refused:

@@ -169,7 +169,7 @@ def prove(lab: Lab, cases: Sequence[Case], sampled: dict[str, Statistic] | None 
         if sets:
             asked.append((case, sets))
     tried = iter(lab.try_all([
-        (_sample(lab, case, sample), [(), *sets], _settings(lab, case))
+        (sample_in(lab, case, sample), [(), *sets], settings_in(lab, case))
         for case, sets in asked
         for sample in case.samples
     ]))  # fmt: skip
@@ -245,7 +245,7 @@ def expected_rows(case: Case) -> Expected | None:
     return None
 
 
-def _sample(lab: Lab, case: Case, sample: Sample | None = None) -> Sample:
+def sample_in(lab: Lab, case: Case, sample: Sample | None = None) -> Sample:
     """The sample with the role and search path of its connection, before what the application has set on it."""
     settings = {"search_path": case.search_path or lab.snapshot.search_path}
     role = case.role or lab.snapshot.role
@@ -261,7 +261,7 @@ def _set(name: str, value: str) -> str:
     return f"SELECT set_config('{name}', '{doubled}', true)"
 
 
-def _settings(lab: Lab, case: Case) -> list[tuple[str, str]]:
+def settings_in(lab: Lab, case: Case) -> list[tuple[str, str]]:
     """The planner's, of the real server and of the session."""
     settings = {**lab.snapshot.settings, **case.plan.settings}
     return [(name, value) for name, value in settings.items() if not name.startswith("lc_")]

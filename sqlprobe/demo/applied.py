@@ -23,6 +23,7 @@ def statements(report: Report) -> list[str]:
 
 
 def statements_of(finding: Finding) -> list[str]:
+    """Those that *finding* proves."""
     return [fix.code for fix in finding.fixes if fix.kind == "create-index" and fix.verified is not None]
 
 

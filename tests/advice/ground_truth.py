@@ -58,7 +58,7 @@ FROM generate_series(1, {rows}) g;
 -- What is there already, and all but does.
 CREATE TABLE u (
     id int PRIMARY KEY, tenant int NOT NULL, status varchar(20), created_at timestamptz, updated_at timestamptz,
-    email text COLLATE "und-x-icu", doc jsonb, x int, y int, z int, uid uuid, tags int[]
+    email text, doc jsonb, x int, y int, z int, uid uuid, tags int[]
 );
 INSERT INTO u SELECT id, tenant, status, created_at, updated_at, email, doc, x, skew + id % 9000, id % 7000, uid, tags
 FROM t;
@@ -468,13 +468,7 @@ add(
     {"k": "k", "v": '"v12"'},
     says="two different expressions",
 )
-add(
-    H,
-    "SELECT * FROM u WHERE email LIKE %(e)s::VARCHAR",
-    "u (email text_pattern_ops)",
-    {"e": "User12345%"},
-    says="text_pattern_ops is needed",
-)
+add(H, "SELECT * FROM u WHERE email LIKE %(e)s::VARCHAR", "u (email text_pattern_ops)", {"e": "User12345%"})
 add(H, "SELECT * FROM u WHERE doc ? %(k)s::TEXT", "u USING gin (doc)", PROMO, says="operator class jsonb_path_ops")
 add(
     H,
@@ -615,22 +609,27 @@ SLICE = [
 
 
 LEAST_SECONDS = 0.05
+LEAST_CLOCK = 0.002
 
 
 @dataclass(frozen=True)
 class Measured:
     """
-    What a run of the statement took: `pages` of 8 kB touched, `seconds` of a processor, the mean of three runs without
+    What a run of the statement took: `pages` of 8 kB touched, `seconds` of a processor, the mean of two runs without
     parallel workers (of the clock, where the system does not tell), and the indexes used.
     """
 
     pages: float
     seconds: float
     indexes: frozenset[str]
+    clock: float = 0.0  # seconds of the faster run
 
     def halves(self, before: Measured) -> bool:
-        # The system counts in hundredths of a second.
-        faster = before.seconds >= LEAST_SECONDS and self.seconds * 2 <= before.seconds
+        # The system counts in hundredths of a second; what is shorter is told by the clock, with room for its noise.
+        if before.seconds >= LEAST_SECONDS:
+            faster = self.seconds * 2 <= before.seconds
+        else:
+            faster = before.clock >= LEAST_CLOCK and self.clock * 4 <= before.clock
         return self.pages * 2 <= before.pages or faster
 
 
@@ -708,7 +707,10 @@ class Ground:
         """With the indexes of *targets* built, by the statement's first values; all is undone."""
         with self.engine.connect() as connection:
             connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '512MB'")
-            tables = {target.split()[1] for target in targets}
+            # Only expressions have statistics that are not there yet.
+            tables = {
+                target.split()[1] for target in targets if "((" in target or "(lower" in target or "(upper" in target
+            }
             for number, target in enumerate(targets):
                 connection.exec_driver_sql(f"CREATE INDEX truth_{number} {target.replace('%', '%%')}")
             for table in sorted(tables):
@@ -719,7 +721,7 @@ class Ground:
             ((server,),) = connection.exec_driver_sql("SELECT pg_backend_pid()").all()
             runs, spent = [], []
             cursor = connection.connection.cursor()
-            for _ in range(4):
+            for _ in range(3):
                 began = _processor_seconds(server)
                 cursor.execute(
                     f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {situation.statement}",
@@ -737,6 +739,7 @@ class Ground:
             pages=plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
             seconds=sum(spent[1:]) / len(warm),
             indexes=frozenset(_indexes(plan)),
+            clock=min(run["Execution Time"] for run in warm) / 1000,
         )
 
 

@@ -36,7 +36,7 @@ def _ground(url, server, rows) -> Iterator[ground_truth.Ground]:
 @pytest.fixture(scope="module")
 def ground(module_postgresql_url, postgresql_server, request) -> Iterator[ground_truth.Ground]:
     exhaustive = any(item.get_closest_marker("exhaustive") for item in request.session.items)
-    yield from _ground(module_postgresql_url(), postgresql_server, ground_truth.ROWS if exhaustive else 30_000)
+    yield from _ground(module_postgresql_url(), postgresql_server, ground_truth.ROWS if exhaustive else 15_000)
 
 
 @pytest.mark.once
