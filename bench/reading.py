@@ -1,6 +1,7 @@
 """
-What reading and keeping cost: memory, reports, scrapes, HTML, the start of `sqlprobe run`, plans in the background:
-`python bench/reading.py`. CPU milliseconds of the reading thread, median of 9, except where it says otherwise.
+What reading and keeping cost: the end of a scope, memory, reports, scrapes, HTML, the start of `sqlprobe run`, plans
+in the background: `python bench/reading.py`. CPU milliseconds of the reading thread, median of 9, except where it
+says otherwise.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 import tracemalloc
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +93,83 @@ def reports() -> list[dict[str, float]]:
     return rows
 
 
+def digests() -> dict[str, float]:
+    """
+    What a scope's end costs: its records digested at once and judged. Least of many; peak memory of the larger.
+
+    The statements are of some twenty kinds: a query with lazy loads for each of its objects, rows asked for one by one,
+    writes. A scope digests by the batch as it goes on, so what is left at its end is less than this.
+    """
+    from sqlalchemy.orm import DeclarativeBase, Session, mapped_column, relationship
+
+    from sqlprobe import detectors, scopes
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Order(Base):
+        __tablename__ = "order_"
+        id = mapped_column(sa.Integer, primary_key=True)
+        customer_id = mapped_column(sa.ForeignKey("customer.id"))
+
+    class Customer(Base):
+        __tablename__ = "customer"
+        id = mapped_column(sa.Integer, primary_key=True)
+        name = mapped_column(sa.String)
+        orders = relationship(Order)
+
+    engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all(Customer(id=i, name="x", orders=[Order(), Order()]) for i in range(60))
+        session.commit()
+    batch, scopes.BATCH = scopes.BATCH, 1 << 40  # type: ignore[misc] - nothing is digested before the end
+    with sqlprobe.attach(engine) as probe, sqlprobe.scope("digests") as scope:
+        while len(scope._records) < 1_000:  # noqa: SLF001
+            with Session(engine) as session:
+                for customer in session.scalars(sa.select(Customer).limit(20)):
+                    customer.orders  # noqa: B018 - the lazy load
+                for number in range(20):
+                    text = f"SELECT name AS c{number % 15} FROM customer WHERE id = :id"  # noqa: S608 - a number of ours
+                    session.execute(sa.text(text), {"id": number})
+                for number in range(5):
+                    text = f"UPDATE customer SET name = :name, id = {number} + id - {number} WHERE id = :id"  # noqa: S608
+                    session.execute(sa.text(text), {"name": "x", "id": number})
+        records = list(scope._records)[:1_000]  # noqa: SLF001
+    scopes.BATCH = batch  # type: ignore[misc]
+    engine.dispose()
+
+    def take(many: list[Any]) -> None:
+        digest = scopes.Digest("digests", probe.settings.slow_ns)
+        digest.drain(deque(many))
+        detectors.judge(digest, probe.settings)
+
+    def least_ms(many: list[Any], times: int) -> float:
+        least = float("inf")
+        for _ in range(times):
+            started = time.thread_time_ns()
+            take(many)
+            least = min(least, (time.thread_time_ns() - started) / 1e6)
+        return least
+
+    many = []
+    for turn in range(100):
+        for record in records:
+            load = record[4]
+            if load is not None:  # each has a number of its own, as do the objects that it loaded
+                runid = None if load[3] is None else load[3] + turn * 1_000_000
+                load = (*load[:2], load[2] + turn * 1_000_000, runid, *load[4:])
+            many.append((*record[:4], load, *record[5:]))
+    found = {"1000_ms": least_ms(records, 100), "100000_ms": least_ms(many, 7)}
+    tracemalloc.start()
+    digest = scopes.Digest("digests", probe.settings.slow_ns)
+    for start in range(0, len(many), batch):
+        digest.drain(deque(many[start : start + batch]))
+    found["100000_mb"] = tracemalloc.get_traced_memory()[1] / 1e6
+    tracemalloc.stop()
+    return found
+
+
 def start_up() -> dict[str, float]:
     """CPU milliseconds of a process with one statement, without and with `sqlprobe run`."""
 
@@ -146,6 +225,7 @@ def main() -> int:
     parser.add_argument("--json", help="write the figures to this file too")
     options = parser.parse_args()
     parts: dict[str, Callable[[], Any]] = {
+        "digests": digests,
         "reports": reports,
         "start_up": start_up,
         "explainer": explainer,

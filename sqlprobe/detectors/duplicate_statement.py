@@ -12,7 +12,8 @@ for row in rows:
 ## What is proof
 Either one loop runs the query again and again with one set of parameters (what proves a loop is told by
 [repeated-statement](repeated-statement.md)), or different lines run the same ORM query with the same parameters on one
-connection: in one transaction. A write of the scope in between makes the second a new question.
+connection: in one transaction. A write of the scope in between makes the second a new question, and so does what may
+change what is asked: SET, CALL, a SELECT of a function alone (`set_config()`).
 
 Where three and more calls of a loop are 50 ms and more apart, the finding says that the loop polls, and is `info`.
 

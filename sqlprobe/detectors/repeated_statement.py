@@ -15,6 +15,10 @@ The line, or the line of yours that called it, is in a loop (the bytecode says s
 had a connection of its own. Lines are known in recordings, and for ORM queries in every scope; of the other statements
 the first call's line is looked up and that of slow ones (`call_sites`), and five calls are needed.
 
+A loop around nested scopes (a service method in a `sqlprobe.scope` of its own) is told once, of the scope around them,
+if its line is in the statement's own or its caller's frame. Scopes of another kind than `"scope"`, as the middlewares'
+requests and tasks are, stay units of their own: several requests of one test are no loop.
+
 ## What is none
 Pages (`OFFSET`, or a condition on the last key with `LIMIT`) whose parameters go on by a page each time, lists cut
 into `IN` chunks of 50 values and more, what `selectinload` and the pages of an INSERT send, statements without a
