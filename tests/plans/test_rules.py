@@ -396,6 +396,89 @@ def test_unbounded_result_is_told_by_rows_that_were_returned(world, stats_of):
     ]
 
 
+# --- what each rule must not accuse -----------------------------------------------------------------------------------
+
+INNOCENT = {
+    "misestimate": [
+        ("SELECT * FROM t WHERE tenant < 150 LIMIT 5", True),  # stopped early: it was right, and is not asked further
+        ("SELECT * FROM small s WHERE EXISTS (SELECT FROM t WHERE t.tenant = s.id % 200 AND t.x >= 0)", True),
+        ("SELECT * FROM t WHERE id = 5", True),
+        ("SELECT * FROM t WHERE id = -5", True),  # one is expected, none is there
+        ("SELECT * FROM t WHERE tenant BETWEEN 10 AND 20 ORDER BY id", True),
+        ("SELECT * FROM small a JOIN t ON t.id = a.id LIMIT 3", True),
+    ],
+    "whole-index-walk": [
+        ("SELECT * FROM t ORDER BY id LIMIT 20", False),
+        ("SELECT * FROM t ORDER BY id", False),
+        ("SELECT count(*) FROM t", False),
+        ("SELECT max(id) FROM t", False),
+        ("SELECT * FROM t WHERE tenant >= 0 ORDER BY id LIMIT 3", False),
+        ("SELECT * FROM t WHERE status = 'hold' ORDER BY id LIMIT 5", False),  # a quarter: found in twenty rows
+    ],
+    "nested-loop": [
+        ("SELECT * FROM child c JOIN t ON t.id = c.t_id WHERE c.amount < 50", False),  # by the primary key
+        ("SELECT * FROM small a, small b WHERE a.id < b.id", False),
+        ("SELECT * FROM small a LEFT JOIN t ON t.id = a.id", False),
+        ("SELECT * FROM small a WHERE EXISTS (SELECT FROM t WHERE t.id = a.id)", False),
+        ("SELECT * FROM small a, LATERAL (SELECT * FROM t WHERE t.id >= a.id ORDER BY t.id LIMIT 1) q", False),
+    ],
+    "filter-discards-rows": [
+        ("SELECT * FROM t WHERE id = 5 AND tenant = 5", False),
+        ("SELECT * FROM t WHERE id < 5000 AND note <> ''", False),  # it keeps all of them
+        ("SELECT * FROM t WHERE id < 200 AND tenant = 5", False),  # few are looked at
+        ("SELECT * FROM t WHERE id IN (1, 2, 3) AND status = 'hold'", False),
+        ("SELECT * FROM small WHERE id < 400 AND name = 'n5'", False),
+    ],
+    "deep-offset": [
+        ("SELECT * FROM t ORDER BY id LIMIT 20 OFFSET 0", False),
+        ("SELECT * FROM t ORDER BY id LIMIT 20 OFFSET 40", False),
+        ("SELECT * FROM t ORDER BY id LIMIT 5000", False),
+        ("SELECT * FROM small ORDER BY id LIMIT 10 OFFSET 450", False),
+        ("SELECT * FROM t WHERE id = 5 OFFSET 20000", False),  # there is nothing to skip
+    ],
+    "sort-spill": [
+        ("SELECT * FROM t ORDER BY email LIMIT 20", True),  # the first few are kept, not all
+        ("SELECT * FROM t ORDER BY id", True),  # the index has the order
+        ("SELECT * FROM small ORDER BY name", True),
+        ("SELECT tenant, count(*) FROM t GROUP BY tenant", True),
+        ("SELECT DISTINCT status FROM t", True),
+    ],
+    "wide-columns": [
+        ("SELECT doc FROM t WHERE id = 5", True),
+        ("SELECT note FROM t", True),  # short texts, in the row
+        ("SELECT count(doc) FROM t", True),
+        ("SELECT e FROM v WHERE id < 10", True),
+        ("SELECT id FROM v", True),
+    ],
+    "stale-statistics": [
+        ("SELECT * FROM small", False),
+        ("SELECT * FROM t", False),
+        ("SELECT * FROM generate_series(1, 50000)", False),
+        ("SELECT * FROM (VALUES (1), (2)) q(a)", False),
+        ("SELECT * FROM pg_class", False),
+    ],
+    "unbounded-result": [
+        ("SELECT tenant, count(*) FROM t GROUP BY tenant", False),
+        ("SELECT * FROM t LIMIT 100", False),
+        ("SELECT * FROM t WHERE id = 5", False),
+        ("SELECT max(x) FROM t", False),
+        ("UPDATE t SET x = x", False),
+    ],
+}
+
+
+@pytest.mark.parametrize("rule", sorted(INNOCENT))
+def test_what_looks_like_it_and_is_right_is_not_accused(world, rule):
+    accused = [
+        (statement, finding.title)
+        for statement, analyze in INNOCENT[rule]
+        for finding in world.findings(statement, analyze=analyze)
+        if finding.rule == rule or rule in str(finding.evidence.get("also", ""))
+    ]
+
+    assert [] == accused
+
+
 # --- vectors ----------------------------------------------------------------------------------------------------------
 
 
