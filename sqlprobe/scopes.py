@@ -444,6 +444,7 @@ class Digest:
         take = records.popleft
         total_calls = total_ns = total_rows = 0
         started = 0
+        first = records[0][1] if records else 0
         queried, eager = None, False  # the last query's compile state, and whether it was an eager load's
         state = runid = path = None  # of the last lazy load: most often the next is like it
         loads: Any = None
@@ -522,26 +523,27 @@ class Digest:
                     kind = calls.kind
                     if kind != 1:  # READS
                         self.writes += 1
-                    if kind:
-                        if (load is None or load[0] == 3) and (  # noqa: PLR2004 - orm.OTHER
-                            extra is None or (extra.sets == 1 and extra.error is None)
-                        ):
-                            spot = calls.spots.get(place)
-                            if spot is None:
-                                spot = calls.spot(started, load, place)
-                            if spot.counts:
-                                spot.calls += 1
-                                spot.ns += elapsed
-                                spot.last_ns = started
-                                if rows > 0:
-                                    spot.rows += rows
-                                reads = kind == 1
-                                if reads:
-                                    connection = None if load is None else load[6]
-                                    last_given = _key_of(given, spot)
-                                    calls.add(spot, elapsed, connection, last_given, self.writes)
-                                if load is None:
-                                    alike, where, lazy = tally, place, False
+                    if (
+                        kind
+                        and (load is None or load[0] == 3)  # noqa: PLR2004 - orm.OTHER
+                        and (extra is None or (extra.sets == 1 and extra.error is None))
+                    ):
+                        spot = calls.spots.get(place)
+                        if spot is None:
+                            spot = calls.spot(started, load, place)
+                        if spot.counts:
+                            spot.calls += 1
+                            spot.ns += elapsed
+                            spot.last_ns = started
+                            if rows > 0:
+                                spot.rows += rows
+                            reads = kind == 1
+                            if reads:
+                                connection = None if load is None else load[6]
+                                last_given = _key_of(given, spot)
+                                calls.add(spot, elapsed, connection, last_given, self.writes)
+                            if load is None:
+                                alike, where, lazy = tally, place, False
                     if load is not None:
                         if len(origins) >= MAX_ORIGINS:
                             self._bound_origins()
@@ -585,7 +587,7 @@ class Digest:
                 total_rows += run_rows
                 self._end_run(calls, None if lazy else spot, loads, run, run_ns, run_rows, run_last)
             if started:
-                self.first_ns = self.first_ns or started
+                self.first_ns = self.first_ns or first or started
                 self.last_ns = started
             self.calls += total_calls
             self.ns += total_ns

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import weakref
+from collections import deque
 from time import perf_counter_ns
 
 import pytest
@@ -612,6 +613,54 @@ def test_renamed_scope_is_judged_by_its_last_name(probe, engine):
 
     report = probe.report()
     assert (["after"], ["after"]) == ([item.name for item in report.scopes], [item.scope for item in report.findings])
+
+
+def seen(digest):
+    """All that a digest holds, in plain values."""
+    return (
+        (digest.calls, digest.ns, digest.rows, digest.errors, digest.writes, digest.first_ns, digest.last_ns),
+        [
+            (
+                (calls.shape.text, calls.calls, calls.ns, calls.rows, calls.again),
+                [(s.place, s.calls, s.ns, s.rows, s.distinct, s.after_writes, s.last_ns) for s in calls.spots.values()],
+            )
+            for calls in digest.shapes.values()
+        ],
+        [(each.calls, each.ns, each.parents, each.place, each.last_ns, each.expired) for each in digest.loads.values()],
+        [(slow.calls, slow.ns) for slow in digest.slow.values()],
+        sorted(digest.origins),
+    )
+
+
+@pytest.mark.parametrize("call_sites", ["off", "first", "all"])
+def test_digest_of_many_records_is_that_of_each_by_itself(probe, engine, monkeypatch, call_sites):
+    monkeypatch.setattr(scopes, "BATCH", 1 << 40)
+    probe.detach()
+    with (
+        sqlprobe.attach(engine, settings=sqlprobe.Settings(call_sites=call_sites)),
+        sqlprobe.scope("work") as scope,
+        Session(engine) as session,
+    ):
+        read_orders(session)
+        for number in (1, 1, 2, 2, 1, 3):
+            session.execute(sa.text("SELECT :id"), {"id": number})
+            session.execute(sa.text("UPDATE customer SET id = id WHERE id = :id"), {"id": number})
+        for number in (1, 1, 2, 2, 1, 3):
+            session.execute(sa.text("SELECT id FROM customer WHERE id = :id"), {"id": number})
+        session.execute(sa.text("SELECT id FROM customer WHERE id = :id"), {"id": 1})
+        session.expunge_all()
+        for customer in session.scalars(sa.select(Customer).limit(5)).all():
+            customer.orders
+            session.execute(sa.text("SELECT id FROM customer WHERE id = :id"), {"id": 7})
+        records = [each if index % 7 else (*each[:2], 10**9, *each[3:]) for index, each in enumerate(scope._records)]
+    whole, single = scopes.Digest("work", 10**8), scopes.Digest("work", 10**8)
+    whole.drain(deque(records))
+    for each in records:
+        single.add(each)
+
+    assert len(records) > 80
+    for one, many in zip(seen(single), seen(whole), strict=True):
+        assert one == many
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------------
