@@ -416,8 +416,16 @@ def _count(
                 if state is not None and (_orm_kinds.get(type(state)) or orm.is_orm(state)):
                     options = context.execution_options.get("_sa_orm_load_options")
                     load = orm.load_of(state, options, _ref(context.root_connection))
-            if parameters is not None and tally.shape.operation == "SELECT":
-                if compiled is not None and parameters:
+            if (
+                parameters is not None
+                and (load is None or load[0] == 3)  # noqa: PLR2004 - orm.OTHER: the object tells the others apart
+                and tally.shape.operation == "SELECT"
+            ):
+                if (
+                    compiled is not None
+                    and parameters
+                    and (text is statement or "schema_translate_map" not in context.execution_options)
+                ):
                     given = parameters if len(parameters) <= MAX_GIVEN else len(parameters)
                 else:
                     given = _given(statement, parameters)
