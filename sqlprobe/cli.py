@@ -1,5 +1,5 @@
 """
-The command line: `sqlprobe run`, `report`, `demo` and `doctor`.
+The command line: `sqlprobe run`, `report`, `explain`, `audit`, `snapshot`, `grafana`, `demo` and `doctor`.
 
 Exit status: the program's own; 1 where `--fail-on` names a finding; 2 for wrong use, which one message explains.
 """
@@ -24,7 +24,7 @@ from sqlprobe.report import Report, suffix_of
 from sqlprobe.settings import Settings, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy import Engine
 
@@ -90,11 +90,11 @@ def _perform(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from sqlprobe import run
 
-    rules = _rules(options.fail_on)
     _check_outputs(options.output)
     settings = resolve(base=Settings(auto_scope=True, call_sites="all")).settings
     given = {"slow_seconds": options.slow, "call_sites": options.call_sites, "explain": options.explain or None}
     settings = _replace(settings, {name: value for name, value in given.items() if value is not None})
+    rules = _rules(options.fail_on, _run_looks_for if not settings.explain else _run_with_plans_looks_for)
     if options.module:
         name, *arguments = options.module
         program = run.module(name)
@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    rules = _rules(options.fail_on)
+    rules = _rules(options.fail_on)  # a report may be of any command
     _check_outputs(options.output)
     report = Report.merge(*(Report.read(file) for file in options.files))
     findings = report.findings
@@ -161,7 +161,8 @@ def _grafana(options: argparse.Namespace) -> int:
 def _explain(options: argparse.Namespace) -> int:
     from sqlprobe import explaining
 
-    rules = _rules(options.fail_on)
+    advises = options.advise or options.stats
+    rules = _rules(options.fail_on, lambda rule: _is_plan_rule(rule) or bool(advises and rule.startswith("missing-")))
     _check_outputs(options.output)
     url = options.url or os.environ.get("DATABASE_URL", "")
     if not url:
@@ -205,7 +206,9 @@ def _audit(options: argparse.Namespace) -> int:
     prometheus = [output for output in options.output if output.endswith(command.SUFFIX)]
     outputs = [output for output in options.output if output not in prometheus]
     _check_outputs(outputs)
-    rules = _rules(options.fail_on, command.RULES)
+    for output in prometheus:
+        _check_folder(output)
+    rules = _rules(options.fail_on, command.RULES.__contains__)
     done = command.perform(command.Asked.of(options), resolve().settings)
     if not options.quiet and STDOUT not in outputs:
         from rich.console import Console
@@ -255,7 +258,10 @@ def _engine_of(command: str, url: str) -> Engine:
         engine = create_engine(url)
         return create_async_engine(url).sync_engine if engine.dialect.is_async else engine
     except (ArgumentError, ImportError) as error:
-        raise WrongUse(f"{command}: the URL cannot be used ({type(error).__name__}); check its driver") from None
+        raise WrongUse(
+            f"{command} --url: it cannot be used, found: {type(error).__name__}; a URL of SQLAlchemy whose driver is "
+            "installed is needed, such as postgresql+psycopg://user@host/database"
+        ) from None
 
 
 def _replace_findings(report: Report, before: Sequence[Answer], after: Sequence[Answer]) -> Report:
@@ -276,7 +282,15 @@ def _snapshot(options: argparse.Namespace) -> int:
     if not url:
         raise WrongUse("snapshot: no database; give --url postgresql+psycopg://..., or set DATABASE_URL")
     engine = _engine_of("snapshot", url)
-    taken = explain.on_connection(engine, snapshot.read, explain.Limits(statement_seconds=20.0))
+    _check_folder(options.output)
+    try:
+        taken = explain.on_connection(engine, snapshot.read, explain.Limits(statement_seconds=20.0))
+    except explain.Refused as refused:
+        found = f"{refused.reason}, {refused.sqlstate}" if refused.sqlstate else refused.reason
+        raise WrongUse(
+            f"snapshot --url {engine.url.render_as_string()}: its statistics were asked for, found: {found}; a "
+            "PostgreSQL and a role that may connect are needed"
+        ) from refused
     taken = taken.private(options.drop_values, options.leave_out)
     taken.write(options.output)
     for note in taken.notes:
@@ -308,9 +322,9 @@ def _status(outcome: Outcome, *, failed: bool) -> int:
     return outcome.status or int(failed)
 
 
-def _rules(wanted: Sequence[str], known: Collection[str] | None = None) -> frozenset[str]:
+def _rules(wanted: Sequence[str], looks_for: Callable[[str], bool] | None = None) -> frozenset[str]:
     """
-    The rules that fail the run; `any` among them stands for all. *known* are those that the command looks for.
+    The rules that fail the run; `any` among them stands for all. What the command does not look for is said.
 
     Raises:
         WrongUse: there is no rule of that name.
@@ -321,11 +335,27 @@ def _rules(wanted: Sequence[str], known: Collection[str] | None = None) -> froze
             near = difflib.get_close_matches(rule, [*RULES, ANY], 1)
             hint = f"did you mean {near[0]}?" if near else f"rules are: {', '.join(RULES)}; {ANY} stands for all"
             raise WrongUse(f"--fail-on {rule or repr(rule)}: no rule has this name; {hint}")
-        if known is not None and rule not in {*known, ANY}:
-            _say(f"--fail-on {rule}: this command does not look for it, so it will not fail")
-        elif known is None and rule not in {*DETECTORS, *POOL_DETECTORS, ANY} and not _is_plan_rule(rule):
-            _say(f"--fail-on {rule}: sqlprobe {__version__} does not look for it yet, so it will not fail")
+        if looks_for is not None and rule != ANY and not looks_for(rule):
+            _say(f"--fail-on {rule}: this command does not look for it, so it will not fail; {_who_looks_for(rule)}")
     return frozenset(rules)
+
+
+def _run_looks_for(rule: str) -> bool:
+    return rule in {*DETECTORS, *POOL_DETECTORS}
+
+
+def _run_with_plans_looks_for(rule: str) -> bool:
+    return _run_looks_for(rule) or _is_plan_rule(rule)
+
+
+def _who_looks_for(rule: str) -> str:
+    if _run_looks_for(rule):
+        return "sqlprobe run does"
+    if _is_plan_rule(rule):
+        return "sqlprobe explain does, and sqlprobe run --explain"
+    from sqlprobe import audit
+
+    return "sqlprobe audit does" if rule in audit.RULES else "sqlprobe explain --advise does"
 
 
 def _is_plan_rule(rule: str) -> bool:
@@ -355,14 +385,18 @@ def _check_outputs(outputs: Sequence[str]) -> None:
         if output == STDOUT:
             continue
         suffix_of(output)
-        file = Path(output)
-        folder = file.resolve().parent
-        if file.is_dir():
-            raise WrongUse(f"-o {output}: a folder of that name is there; name a file")
-        if not folder.is_dir():
-            raise WrongUse(f"-o {output}: there is no folder {folder}; make it first, or name another")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise WrongUse(f"-o {output}: the folder {folder} is not yours to write; name another")
+        _check_folder(output)
+
+
+def _check_folder(output: str) -> None:
+    file = Path(output)
+    folder = file.resolve().parent
+    if file.is_dir():
+        raise WrongUse(f"-o {output}: a folder of that name is there; name a file")
+    if not folder.is_dir():
+        raise WrongUse(f"-o {output}: there is no folder {folder}; make it first, or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise WrongUse(f"-o {output}: the folder {folder} is not yours to write; name another")
 
 
 def _write_outputs(report: Report, outputs: Sequence[str], comparison: Comparison | None = None) -> bool:
@@ -570,17 +604,17 @@ def _add_audit(commands: Any) -> None:
         "--max-migrations", type=_count, metavar="N", help="migrations from which on to squash them (default: 100)"
     )
     audit.add_argument("-v", "--verbose", action="store_true", help="show every finding with its numbers")
-    _add_shared(audit)
+    _add_shared(audit, ", .prom (metrics)")
 
 
-def _add_shared(parser: argparse.ArgumentParser) -> None:
+def _add_shared(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "-o",
         "--output",
         action="append",
         default=[],
         metavar="FILE",
-        help="write the report too: .json, .html, .md, .sarif; - is JSON to standard output; may be repeated",
+        help=f"write the report too: .json, .html, .md, .sarif{more}; - is JSON to standard output; may be repeated",
     )
     parser.add_argument(
         "--fail-on",

@@ -206,10 +206,58 @@ def test_fail_on_turns_success_into_1_and_nothing_else(ran, report, program, rul
     assert status == cli.main(["run", "-q", "--fail-on", rules, "program.py"])
 
 
-def test_a_rule_that_is_not_looked_for_yet_is_said(ran, capsys):
-    cli.main(["run", "-q", "--fail-on", "missing-index", "program.py"])
+@pytest.mark.parametrize(
+    ("rule", "options", "who"),
+    [
+        ("missing-index", [], "sqlprobe explain --advise does"),
+        ("seq-scan", [], "sqlprobe explain does, and sqlprobe run --explain"),
+        ("seq-scan", ["--explain"], None),
+        ("tenant-hierarchy", [], "sqlprobe audit does"),
+        ("n-plus-one", [], None),
+    ],
+)
+def test_a_rule_that_the_command_does_not_look_for_is_said(ran, capsys, rule, options, who):
+    cli.main(["run", "-q", "--fail-on", rule, *options, "program.py"])
 
-    assert capsys.readouterr().err.endswith("does not look for it yet, so it will not fail\n")
+    said = f"sqlprobe: --fail-on {rule}: this command does not look for it, so it will not fail; {who}\n"
+    assert (said if who else "") == capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["n-plus-one"], "so it will not fail; sqlprobe run does"),
+        (["missing-index"], "so it will not fail; sqlprobe explain --advise does"),
+        (["missing-index", "--advise"], ""),
+        (["seq-scan"], ""),
+    ],
+)
+def test_explain_says_what_it_does_not_look_for(capsys, monkeypatch, options, said):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    assert 2 == cli.main(["explain", "SELECT 1", "--fail-on", *options])
+    first, *_ = capsys.readouterr().err.splitlines()
+    assert said in first
+    assert bool(said) is ("will not fail" in first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--url", "postgresql+psycopg://me:secret@127.0.0.1:1/x", "-o", "x.json"], "its statistics were asked for"),
+        (["--url", "postgresql+psycopg://me:secret@127.0.0.1:1/x", "-o", "no/x.json"], "there is no folder"),
+        (["--url", "sqlite://", "-o", "x.json"], "a PostgreSQL and a role"),
+        (["--url", "nonsense", "-o", "x.json"], "a URL of SQLAlchemy whose driver is installed is needed"),
+        (["-o", "x.json"], "give --url"),
+    ],
+)
+def test_snapshot_says_what_is_wrong(capsys, monkeypatch, arguments, said):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+    assert 2 == cli.main(["snapshot", *arguments])
+    error = capsys.readouterr().err
+    assert said in error
+    assert "secret" not in error
 
 
 def test_a_report_is_shown_on_standard_error_and_written_by_suffix(ran, capsys, tmp_path):

@@ -13,6 +13,8 @@ from sqlprobe.model import Fix
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from sqlalchemy import Index
+
 MAX_NAME: Final = 63  # bytes of a name, all that PostgreSQL keeps
 
 
@@ -78,7 +80,20 @@ def drop_index(schema: str | None, table: str, name: str, definition: str) -> Fi
         alembic="with op.get_context().autocommit_block():\n"
         f"    op.drop_index({literal(name)}, table_name={literal(table)}{schema_argument(schema)}, "
         "postgresql_concurrently=True)",
+        sqlalchemy=f"# take it out of the model: Index({literal(name)}, ...), or index=True of its column",
     )
+
+
+def definition(index: Index) -> str:
+    """The statement that makes *index*, as PostgreSQL takes it; "" where SQLAlchemy cannot write it."""
+    from sqlalchemy.dialects import postgresql
+    from sqlalchemy.exc import CompileError
+    from sqlalchemy.schema import CreateIndex
+
+    try:
+        return str(CreateIndex(index).compile(dialect=postgresql.dialect())).strip()  # type: ignore[no-untyped-call]
+    except CompileError:
+        return ""
 
 
 def rewrite(code: str, alembic: str | None = None) -> Fix:

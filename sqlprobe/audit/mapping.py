@@ -1266,6 +1266,7 @@ def check_redundant(models: Models, seen: Seen, options: Options) -> Iterator[Fi
                     other.name,
                     other.keys,
                     site=models.site_of_index(table, each.name),
+                    definition=next((code.definition(one) for one in table.indexes if one.name == each.name), ""),
                 )
                 break
 

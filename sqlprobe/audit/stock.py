@@ -175,7 +175,12 @@ def load(path: str | os.PathLike[str]) -> Stock:
         raise StockError(f"statistics {name}: cannot be read: {reason}; write it with --save-stats {name}") from error
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         found = document.get("format") if isinstance(document, dict) else type(document).__name__
-        raise StockError(f"statistics {name}: {FORMAT} is needed, found {found}; write it with --save-stats {name}")
+        hint = (
+            " (a snapshot, for explain --stats, has no counters)" if str(found).startswith("sqlprobe-snapshot") else ""
+        )
+        raise StockError(
+            f"statistics {name}: {FORMAT} is needed, found {found}{hint}; write it with audit --url URL --save-stats"
+        )
     try:
         return _ask(_Kept(list(document["answers"])))
     except (KeyError, IndexError, TypeError, ValueError) as error:

@@ -72,6 +72,7 @@ def test_ignores_what_is_meant(run, tmp_path):
         (["--migrations", "nowhere"], "no such directory"),
         (["--stats", "nowhere"], "cannot be read"),
         (["reviewed", "--unused-days", "x"], "a number of days"),
+        (["reviewed", "-o", "no/a.prom"], "there is no folder"),
     ],
 )
 def test_says_what_is_wrong(run, arguments, said):

@@ -456,6 +456,25 @@ def test_indexes_that_another_makes_needless(indexes, expected):
 # --- loading ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_dropped_index_can_be_made_again():
+    metadata = sa.MetaData(schema="shop")
+    table = sa.Table("lines", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("qty", sa.Integer))
+    sa.Index("ix_lines_qty", table.c.qty)
+    sa.Index("ix_lines_qty_id", table.c.qty, table.c.id)
+
+    (found,) = check("redundant-index", metadata)
+
+    (fix,) = found.fixes
+    assert (
+        "DROP INDEX CONCURRENTLY shop.ix_lines_qty;\n"
+        "-- to have it back: CREATE INDEX CONCURRENTLY ix_lines_qty ON shop.lines (qty);"
+    ) == fix.code
+    assert (
+        'op.drop_index("ix_lines_qty", table_name="lines", schema="shop", postgresql_concurrently=True)' in fix.alembic
+    )
+    assert 'Index("ix_lines_qty", ...)' in fix.sqlalchemy
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [
