@@ -157,7 +157,7 @@ def test_cancellation_at_every_await_leaves_exact_counts_and_no_scope(postgresql
     async def request(engine):
         async with sqlprobe.scope("GET /x"), engine.connect() as connection:
             for number in range(3):
-                await connection.execute(sa.text("SELECT :n"), {"n": number})
+                await connection.execute(sa.text("SELECT CAST(:n AS integer)"), {"n": number})
 
     async def main(engine):
         sa.event.listen(engine.sync_engine, "before_cursor_execute", lambda *_: attempts.append(1))
