@@ -62,9 +62,8 @@ def compare(shapes: int, count: int) -> int:
         peak, counted = map(int, done.stdout.split())
         peaks.append(peak)
     added = (peaks[1] - peaks[0]) * 1024 / 1e6
-    print(
-        f"{counted:,} statements of {shapes:,} shapes: peak {peaks[1] * 1024 / 1e6:.0f} MB, {added:+.1f} MB by the probe"
-    )
+    peak = peaks[1] * 1024 / 1e6
+    print(f"{counted:,} statements of {shapes:,} shapes: peak {peak:.0f} MB, {added:+.1f} MB by the probe")
     return int(added > LIMIT_MB or counted != count)
 
 
