@@ -264,17 +264,21 @@ def _assign(watched: Watched) -> None:
 def _on_execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool | None:
     if not _on:
         return None
-    dialect = context.dialect
-    watched = _watched.get(id(dialect))
-    if watched is None:
-        watched = _adopt(dialect, context)
-    if watched is None or not watched.on:
+    try:
+        dialect = context.dialect
+        watched = _watched.get(id(dialect))
+        if watched is None:
+            watched = _adopt(dialect, context)
+        if watched is None or not watched.on:
+            return None
+        handlers = dialect.dispatch.do_execute
+        alone = len(watched.class_handlers) == 1 if handlers is watched.handlers else len(handlers) == 1
+        started = perf_counter_ns()
+        if watched.tells_lag:
+            _watch_loop(watched, started)
+    except Exception as fault:  # noqa: BLE001 - ours: the statement runs unobserved
+        faults.count("capture", fault)
         return None
-    handlers = dialect.dispatch.do_execute
-    alone = len(watched.class_handlers) == 1 if handlers is watched.handlers else len(handlers) == 1
-    started = perf_counter_ns()
-    if watched.tells_lag:
-        _watch_loop(watched, started)
     try:
         if alone or not _others(handlers, _on_execute, (cursor, statement, parameters, context)):
             dialect.do_execute(cursor, statement, parameters, context)
@@ -324,13 +328,17 @@ def _observed(context: Any) -> Watched | None:
     """The engine of *context*, if anybody observes it."""
     if not _on:
         return None
-    watched = _watched.get(id(context.dialect))
-    if watched is None:
-        watched = _adopt(context.dialect, context)
-    if watched is None or not watched.on:
+    try:
+        watched = _watched.get(id(context.dialect))
+        if watched is None:
+            watched = _adopt(context.dialect, context)
+        if watched is None or not watched.on:
+            return None
+        if watched.tells_lag:
+            _watch_loop(watched, perf_counter_ns())
+    except Exception as fault:  # noqa: BLE001 - ours: the statement runs unobserved
+        faults.count("capture", fault)
         return None
-    if watched.tells_lag:
-        _watch_loop(watched, perf_counter_ns())
     return watched
 
 

@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-from sqlprobe import audit
+from sqlprobe import advice, audit
 from sqlprobe.detectors import DETECTORS, POOL_DETECTORS
 from sqlprobe.plans.judge import CHECKS
 from sqlprobe.settings import PREFIX, Settings
@@ -25,6 +25,7 @@ def pages() -> dict[str, str]:
     made = {f"rules/{rule}.md": f"{_rule(rule)}\n" for rule in [*DETECTORS, *POOL_DETECTORS]}
     made |= {f"rules/{rule}.md": f"{_rule(rule, 'plans.rules')}\n" for rule in [*CHECKS, "plan-regression"]}
     made |= {f"rules/{rule}.md": _audited(rule) for rule in audit.PAGES}
+    made |= {f"rules/{rule}.md": text for rule, text in advice.PAGES.items()}
     made["settings.md"] = _settings()
     made["metrics.md"] = _metrics()
     return made

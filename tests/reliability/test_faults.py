@@ -22,10 +22,9 @@ INSIDE = {
 # Nothing of ours is around these: a fault put at their very first step is one in the caller's own line. What they call
 # is put to the test.
 OUTERMOST = {
-    "capture._on_execute": "SQLAlchemy calls it; before the driver it reads attributes and calls what is guarded",
+    "capture._on_execute": "SQLAlchemy calls it; all of it but the driver call is guarded",
     "capture._on_executemany": "as _on_execute",
     "capture._on_execute_no_params": "as _on_execute",
-    "capture._observed": "the first lines of the two above",
     "pool._wrap_dialect.do_begin": "the dialect's own method, wrapped; it calls what is guarded",
     "pool._wrap_dialect.do_commit": "as do_begin",
     "pool._wrap_dialect.do_rollback": "as do_begin",
