@@ -471,7 +471,7 @@ def _key_of(relation: Relation, node: Node, expression: Expression, seen: Seen |
         seen is not None and seen.few and (relation.schema, relation.name, text) in seen.keys
     ):
         return None
-    if inner.kind == "cast" and inner.parts[0].kind == "column":
+    if inner.kind == "cast" and inner.bare().kind == "column":
         return None  # the parameter's type asks for it: the statement has to change, see unusable-predicate
     return Key("", text if text.startswith("(") and _encloses(text) else f"({text})")
 

@@ -46,6 +46,7 @@ WITHHELD = (
     "SELECT * FROM t WHERE date(created_at) = '2025-01-07'",
     "SELECT * FROM t WHERE 555 = ANY (tags)",
     "SELECT * FROM t WHERE x::numeric = 5.0",
+    "SELECT * FROM t WHERE x::varchar = '5'",
     "SELECT * FROM t WHERE email ILIKE '%r1%'",
     "SELECT * FROM t WHERE x + 1 = 6",
     "SELECT * FROM small WHERE name = 'n5'",
