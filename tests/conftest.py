@@ -39,13 +39,25 @@ hypothesis.settings.register_profile(
     derandomize=True,
     deadline=None,
     database=None,
-    max_examples=300 if EXHAUSTIVE else 50,
+    max_examples=300 if EXHAUSTIVE else 25,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("sqlprobe")
 
 
+# Files that take longest: begun first, so that no worker is left alone with one of them at the end.
+LONGEST = (
+    "test_run.py",
+    "test_demo.py",
+    "test_worker.py",
+    "test_browser.py",
+    "test_explain.py",
+    "test_architecture.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if SERVER_FIXTURE in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.postgresql)

@@ -16,6 +16,8 @@ import pytest
 import sqlprobe
 import sqlprobe_exporters
 
+pytestmark = pytest.mark.once
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

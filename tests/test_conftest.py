@@ -64,6 +64,7 @@ def test_skips_are_skips_where_something_may_be_missing(suite):
     assert "needs the Debian package no-such-package: no-such-program not found" in output
 
 
+@pytest.mark.exhaustive
 def test_skips_are_failures_where_nothing_may_be_missing(suite):
     with suite(SKIPS, SQLPROBE_REQUIRE_ALL="1") as process:
         output = process.communicate()[0]

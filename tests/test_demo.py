@@ -372,6 +372,7 @@ def test_second_run_uses_the_rows_of_the_first(scratch, tmp_path):
     assert gone(scratch)
 
 
+@pytest.mark.exhaustive
 def test_interrupted_fill_leaves_nothing(scratch, tmp_path):
     with child(UNPROFILED, "--rows-scale", "0.2", scratch=scratch, cache=tmp_path) as process:
         assert process.stdout.readline().startswith("filling")

@@ -304,6 +304,7 @@ def test_pages_between_other_tasks_statements_join_their_own_execution(sqlite_ur
     assert len(recorded.executions) > 2
 
 
+@pytest.mark.exhaustive
 def test_every_reading_of_an_open_recording_is_safe_under_traffic(make_engine, sqlite_url, monkeypatch):
     monkeypatch.setattr(recording, "MAX_EXECUTIONS", 500)
     engine = make_engine(sqlite_url(), poolclass=sa.NullPool)

@@ -136,9 +136,9 @@ LOOKS_AT_ITSELF = """\
     "arguments",
     [
         ["program.py", "-o", "x", "--", "-m"],
-        ["-m", "program", "--quiet"],
+        pytest.param(["-m", "program", "--quiet"], marks=pytest.mark.exhaustive),
         ["-m", "package.inner"],
-        ["package"],
+        pytest.param(["package"], marks=pytest.mark.exhaustive),
     ],
 )
 def test_the_program_runs_as_python_runs_it(folder, arguments):
@@ -180,12 +180,12 @@ def test_an_exception_is_told_as_python_tells_it(folder):
 @pytest.mark.parametrize(
     ("ending", "status"),
     [
-        ("sys.exit('a last word')", 1),
+        pytest.param("sys.exit('a last word')", 1, marks=pytest.mark.exhaustive),
         ("os._exit(7)", 7),
         ("os.execv(sys.executable, [sys.executable, '-c', 'import sys; sys.exit(5)'])", 5),
         ("os.kill(os.getpid(), signal.SIGTERM)", -signal.SIGTERM),
         ("signal.raise_signal(signal.SIGKILL)", -signal.SIGKILL),
-        ("raise KeyboardInterrupt", 130),
+        pytest.param("raise KeyboardInterrupt", 130, marks=pytest.mark.exhaustive),
     ],
 )
 def test_every_way_to_end_leaves_the_report_and_the_status(folder, ending, status):
@@ -211,7 +211,7 @@ WAITS = """\
     [
         (signal.SIGINT, 130),
         (signal.SIGTERM, -signal.SIGTERM),
-        (signal.SIGHUP, -signal.SIGHUP),
+        pytest.param(signal.SIGHUP, -signal.SIGHUP, marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_signal_is_the_programs_and_the_report_comes_after(folder, number, status):
@@ -278,6 +278,7 @@ def test_what_an_idle_process_did_survives_its_death(folder):
     )
 
 
+@pytest.mark.exhaustive
 def test_no_process_has_a_handler_for_sigterm(folder):
     """A fork that is terminated at once would lose the signal, and hang who waits for it."""
     folder.write("program.py", "import signal, work\nwork.select(1, 'a')\nprint(signal.getsignal(signal.SIGTERM))")
@@ -480,6 +481,7 @@ def test_an_existing_sitecustomize_runs_once_and_as_it_would(folder):
     assert (greeting + plain.stdout, {"a": 1}) == (done.out, done.calls)
 
 
+@pytest.mark.exhaustive
 def test_a_sitecustomize_that_fails_fails_as_it_would(folder):
     folder.write("site/sitecustomize.py", "import not_there")
     folder.write("program.py", "import work\nwork.select(1, 'a')\n")
@@ -544,7 +546,12 @@ SERVED = """\
         (["gunicorn", "-w", "2", "-b", "unix:{socket}", "served:app"], signal.SIGTERM, 0),
         (["gunicorn", "-w", "2", "-b", "unix:{socket}", "--preload", "served:app"], signal.SIGINT, 0),
         (["uvicorn", "--workers", "2", "--uds", "{socket}", "served:asgi"], signal.SIGTERM, 0),
-        (["uvicorn", "--uds", "{socket}", "served:asgi"], signal.SIGTERM, -signal.SIGTERM),
+        pytest.param(
+            ["uvicorn", "--uds", "{socket}", "served:asgi"],
+            signal.SIGTERM,
+            -signal.SIGTERM,
+            marks=pytest.mark.exhaustive,
+        ),
     ],
     ids=["gunicorn", "gunicorn preloaded", "uvicorn workers", "uvicorn"],
 )

@@ -162,7 +162,8 @@ def run(name: str, python: Path, selection: str, *, tree: Path = ROOT) -> Tally:
     results = CACHE / "results.xml"
     results.parent.mkdir(exist_ok=True)
     results.unlink(missing_ok=True)
-    command = [str(python), "-m", "pytest", "--quiet", f"-n{WORKERS}", "--dist=loadfile", f"--junitxml={results}"]
+    spread = [f"-n{WORKERS}", "--dist=loadfile", "--no-loadscope-reorder"]  # the order is tests/conftest.py's
+    command = [str(python), "-m", "pytest", "--quiet", *spread, f"--junitxml={results}"]
     inherited = {key: value for key, value in os.environ.items() if key not in {"PYTHONPATH", "PYTEST_ADDOPTS"}}
     if FIXED_SLICE not in selection:
         inherited["SQLPROBE_EXHAUSTIVE"] = "1"

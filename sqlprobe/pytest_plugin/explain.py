@@ -63,6 +63,7 @@ class Explainer:
         self._tries: Counter[tuple[str, str]] = Counter()
         self._waited = 0.0
         self._began_ns = 0
+        sampler.dialects = set()  # of what ran before, for others
 
     def begin(self) -> None:
         """A test begins: keep samples of it, and its engines, which may be gone when it has ended."""

@@ -94,7 +94,7 @@ def test_flask(probe, example):
     assert ({"id": 5}, [("GET /orders/<int:order_id>", "request", 1, 1)]) == (body, told(probe))
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of WebOb, at its import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:pkg_resources is deprecated")  # at their imports
 def test_pyramid(probe, example):
     app = example("Pyramid").app
 

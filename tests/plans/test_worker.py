@@ -69,6 +69,7 @@ def test_the_costliest_are_asked_about_first_and_once(stats_of):
     assert [["dear"], ["middle"], ["cheap"]] == [names for names in planner.asked_for if names]
 
 
+@pytest.mark.exhaustive
 def test_the_budget_is_kept(stats_of):
     planner = Fixed([statement(stats_of, f"s{n}") for n in range(1000)], rate=6, seconds=0.001)
     for second in range(0, 3601, 10):

@@ -456,6 +456,7 @@ def test_nothing_of_it_is_counted(told, pytester):
     assert 2 == Report.read(pytester.path / "all.json").total_calls
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("workers", ["1"])
 def test_workers_of_xdist_ask_and_one_process_tells(told, workers):
     result = told(SERVED + SCANNED, "--sqlprobe=fail", f"-n{workers}", isolated=True, plugins=("xdist",))

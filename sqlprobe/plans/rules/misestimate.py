@@ -5,9 +5,9 @@ Joins, sorts and parallel workers are chosen by how many rows are expected. Wher
 be the rest of the plan, and it changes from one day to the next.
 
 ## What is proof
-With ANALYZE, a scan whose estimate and measured rows differ a hundredfold and by 1,000 rows (one that was stopped early,
-by a LIMIT, EXISTS or merge join, has not been measured and is silent). Without, a statement of
-one table whose plan expects a hundred times the rows that it has returned on average.
+With ANALYZE, a scan whose estimate and measured rows differ a hundredfold and by 1,000 rows; one that was stopped early
+(by a LIMIT, EXISTS or merge join) has not been measured and is silent. Without, a statement of one table whose plan
+expects a hundred times the rows that it has returned on average.
 
 ## What to do
 `ANALYZE` the table where it has not been for long. Where a condition is an expression (a JSON key, `lower(x)`), or
