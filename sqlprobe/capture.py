@@ -411,12 +411,13 @@ def _count(
         if auto_scope is not None and (scope is None or scope.closed):
             scope = auto_scope()
         wanted: tuple[Tracer, ...] = ()
-        for tracer in tracers:  # a comprehension is a call: it costs 0.15 us
-            try:
-                if tracer.wants():
-                    wanted = (*wanted, tracer)
-            except Exception as fault:  # noqa: BLE001 - an exporter's; the scope and the others get the record
-                faults.count("exporter", fault)
+        if tracers:
+            for tracer in tracers:  # a comprehension is a call: it costs 0.15 us
+                try:
+                    if tracer.wants():
+                        wanted = (*wanted, tracer)
+                except Exception as fault:  # noqa: BLE001 - an exporter's; the scope and the others get the record
+                    faults.count("exporter", fault)
         if scope is not None or recorders or wanted:
             load = given = None
             if compiled is not None and error is None:

@@ -1115,7 +1115,8 @@ class Scope:
             return
         records = self._records
         given = record[7]
-        if given is not None:
+        # One short value, as most queries have, is as it may wait: asked here, which costs a third of a call.
+        if given is not None and not (type(given) is tuple and len(given) == 1 and type(given[0]) in _LIGHT):
             record = slim(record)
             if type(given) is not int and len(given) > FEW:
                 self._values += len(given)
