@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = 2_000
 STATEMENTS = 10
 PEERS = ("pytest-queryguard", "queryspy")
-FIRST, LAST = 100, 200  # the tests between which instructions are counted
+FIRST, LAST = 50, 150  # the tests between which instructions are counted
 SUITE = f"""
 import os
 

@@ -260,6 +260,11 @@ class TestOrder:
 
         assert (slow, quick, info) == Report(findings=(info, quick, slow)).findings
 
+    def test_findings_of_the_catalog_by_bytes(self):
+        small, large = make_finding(key="1", evidence={"bytes": 9}), make_finding(key="2", evidence={"index_bytes": 10})
+
+        assert (large, small) == Report(findings=(small, large)).findings
+
     def test_statements_and_scopes_by_seconds(self):
         quick, slow = make_statement((1_000,)), make_statement((2_000,), fingerprint="b" * 16)
         small, large = make_scope(((1, 1),)), make_scope(((1, 2),), name="x")

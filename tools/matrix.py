@@ -170,7 +170,7 @@ def run(name: str, python: Path, selection: str, *, tree: Path = ROOT) -> Tally:
     start = time.monotonic()
     try:
         status = subprocess.run(
-            [*command, "-m", selection, f"--rootdir={tree}", "tests"],
+            [*command, "-m", selection, f"--rootdir={tree}", *_files(selection, tree)],
             check=False,
             cwd=tree,
             env=inherited,
@@ -189,6 +189,17 @@ def run(name: str, python: Path, selection: str, *, tree: Path = ROOT) -> Tally:
     # A worker that crashed or an interrupt: nothing failed, and yet not everything passed.
     lost = int(status != 0 and not failed)
     return Tally(name, tests - failed - skipped, failed + lost, skipped, seconds, note if lost else "")
+
+
+def _files(selection: str, tree: Path) -> list[str]:
+    """What to collect: for other versions only the files that have a part in it, which saves a third of the time."""
+    if selection != BREAKS_FIRST:
+        return ["tests"]
+    return sorted(
+        str(path.relative_to(tree))
+        for path in (tree / "tests").rglob("test_*.py")
+        if "mark.versions" in path.read_text(encoding="utf-8")
+    )
 
 
 def run_cell(interpreter: Interpreter, line: Line, selection: str) -> Tally:
