@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from typing import Any
 
 import overhead
 
-TIMES = 3  # that a workload is run under each subject
+TIMES = 5  # that a workload is run under each subject; the median counts, as few scopes are the slowest so far
 CUSTOMERS = 60
 LEFT_OUT = {"baseline", "null"}
 MARK = "getppid"  # of the C library, which nothing else here calls
@@ -44,14 +45,18 @@ def count(workload: str, urls: str) -> dict[str, float]:
             text=True,
             env={**os.environ, "PYTHONHASHSEED": "0"},
         )
-        # Numbered from 1; the first is what came before the first mark, then each subject's part and what follows it.
+        # Numbered from 1; a subject's first is what came before it, the others are its runs.
         dumps = sorted(Path(folder).glob("out.*"), key=lambda path: int(path.suffix[1:]))
         totals = [int(re.search(r"^totals: (\d+)", path.read_text(), re.MULTILINE)[1]) for path in dumps]
     names = [name for name in overhead.SUBJECTS if name != "null"]
-    if done.returncode or len(totals) != 2 * len(names):
-        sys.exit(f"{workload}: {len(totals)} dumps of {2 * len(names)}; {done.stderr[-2000:]}")
+    dumps_each = TIMES + 1  # what led to the subject, and each run of it
+    if done.returncode or len(totals) != dumps_each * len(names):
+        sys.exit(f"{workload}: {len(totals)} dumps of {dumps_each * len(names)}; {done.stderr[-2000:]}")
     statements = int(done.stdout)
-    return {name: total / TIMES / statements for name, total in zip(names, totals[1::2], strict=True)}
+    return {
+        name: statistics.median(totals[dumps_each * index + 1 : dumps_each * (index + 1)]) / statements
+        for index, name in enumerate(names)
+    }
 
 
 def run_child(workload_name: str, urls: dict[str, str]) -> None:
@@ -72,7 +77,7 @@ def run_child(workload_name: str, urls: dict[str, str]) -> None:
             os.getppid()
             for _ in range(TIMES):
                 overhead.run_once(workload, subject)
-            os.getppid()
+                os.getppid()
     print(workload.statements, flush=True)
     os._exit(0)  # what happens at exit is not what is measured
 

@@ -86,6 +86,14 @@ def _scopes(engine):
         with ThreadPoolExecutor(1) as pool:
             said.append(threads.CarryingExecutor(pool).submit(_core, engine).result()[-1])
     repr(outer)
+    with sqlprobe.scope("all pages"), engine.connect() as connection:
+        for page in range(3):
+            with sqlprobe.scope("page"):
+                pages = sa.select(Parent.__table__.c.name).order_by(Parent.__table__.c.id).limit(2).offset(2 * page)
+                said.append(connection.execute(pages).scalars().all())
+        by_id = sa.select(Parent.__table__.c.name).where(Parent.__table__.c.id == sa.bindparam("key"))
+        for key in (1, 2, 3):
+            said.append(connection.execute(by_id, {"key": key}).scalars().all())
     return said
 
 
@@ -195,6 +203,7 @@ def work():
     switch.inside = True
     try:
         said.append(_core(engine)[0])
+        said.append(_scopes(engine)[-3:])  # statements that are not slow here: a run of like ones
         said.append(_async())
     finally:
         switch.inside = False
