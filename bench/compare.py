@@ -317,7 +317,7 @@ def write() -> None:
     page += [
         "## Not measured",
         "",
-        "- The lab that verifies advice, and its time per candidate: there is no lab yet.",
+        "- The lab that verifies advice: `python bench/lab.py` prints its start-up and its time per candidate.",
         "",
     ]
     PAGE.write_text("\n".join(page))
