@@ -64,13 +64,17 @@ def make_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=PIPED_WIDTH)
 
 
-def print_report(report: Report, console: Console | None = None, *, top: int = 10, verbose: bool = False) -> None:
+def print_report(
+    report: Report, console: Console | None = None, *, top: int = 10, every_fault: bool = False, verbose: bool = False
+) -> None:
     """
     Print *report* to *console* (standard output).
 
-    *top* rows of each table and as many findings; *verbose* shows everything, with each statement's text.
+    *top* rows of each table and as many findings, or with *every_fault* all that are more than information; *verbose*
+    shows everything, with each statement's text.
     """
     page = _Page(console, top=None if verbose else top, verbose=verbose)
+    page.top_faults = None if every_fault else page.top
     page.header(report)
     page.findings(report.findings, report)
     page.statements(report)
@@ -348,7 +352,7 @@ class _Page:
         console = self.console = console or make_console()
         self.width = max(NARROWEST, console.width)
         self.ascii = console.options.ascii_only
-        self.top = top
+        self.top = self.top_faults = top
         self.verbose = verbose
 
     def line(self, *pieces: Piece) -> None:
@@ -410,13 +414,13 @@ class _Page:
         lookup = _Lookup(report)
         grave = [finding for finding in findings if self.verbose or finding.severity != "info"]
         minor = [finding for finding in findings if not self.verbose and finding.severity == "info"]
-        for finding in grave[: self.top]:
+        for finding in grave[: self.top_faults]:
             self.finding(finding, lookup)
         for number, finding in enumerate(minor[: self.top]):
             if number == 0 and grave:
                 self.line()
             self.minor(finding)
-        left = len(grave[len(grave[: self.top]) :]) + len(minor[len(minor[: self.top]) :])
+        left = len(grave[len(grave[: self.top_faults]) :]) + len(minor[len(minor[: self.top]) :])
         if left:
             self.line((f"… and {plural(left, 'more finding')}", "dim"))
 

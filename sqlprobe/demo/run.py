@@ -75,7 +75,7 @@ class Profiler:
 
         self.probe.explain()
         self.report = report = self.probe.report()
-        print_report(report, Console())
+        print_report(report, Console(), every_fault=True)
         if output is not None:
             report.write(output)
 
