@@ -756,7 +756,10 @@ def _difference(relation: Relation, index: Index, candidate: Candidate) -> str:
     same_columns = _columns_of(first) == _columns_of(wanted)
     if not same_columns or not _columns_of(wanted):
         return ""
-    same_text = first.column == wanted.column and _plain(first.expression) == _plain(wanted.expression)
+    if first.column or wanted.column:  # the catalog gives a column's own name as its expression too
+        same_text = first.column == wanted.column
+    else:
+        same_text = _plain(first.expression) == _plain(wanted.expression)
     if not same_text:
         if index.method != candidate.method or (first.column and not wanted.column and "->" in wanted.expression):
             return ""
