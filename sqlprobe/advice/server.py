@@ -203,6 +203,17 @@ def build(
             shutil.rmtree(staging, ignore_errors=True)
 
 
+def cache() -> Path | None:
+    """The folder where this user's programs keep what they can make again; None if there is no such place."""
+    try:
+        home = os.environ.get("XDG_CACHE_HOME")
+        folder = (Path(home) if home else Path.home() / ".cache") / "sqlprobe"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and the user is not in the password file
+        return None
+    return folder if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Owner:
     user: int

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from sqlprobe.demo import applied, data, load
 from sqlprobe.demo.app import create_app, create_engine
-from sqlprobe.demo.server import build, serve
+from sqlprobe.demo.server import build, cache, serve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -158,34 +158,23 @@ async def _apply(server: Server, engine: AsyncEngine, plan: Plan, before: Report
 def rows(scale: float, console: Console) -> Iterator[Path]:
     """A stopped data directory with the rows for *scale*, from the cache or new in it."""
     with ExitStack() as stack:
-        cache = _cache()
-        if cache is None:
-            cache = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlprobe-demo-")))
-        template = cache / f"demo-{data.fingerprint(scale)}"
+        kept = cache()
+        if kept is None:
+            kept = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sqlprobe-demo-")))
+        template = kept / f"demo-{data.fingerprint(scale)}"
         if template.exists():
             os.utime(template)
         else:
             number = sum(data.rows(scale).values())
             with _step(console, f"PostgreSQL, {number:,} rows (kept for the next time)", len(data.ROWS)) as advance:
                 build(template, lambda server: _fill(server, scale, advance), durable=True)
-        _tidy(cache)
+        _tidy(kept)
         yield template
 
 
 def _fill(server: Server, scale: float, advance: Callable[[], None]) -> None:
     server.psql(f"CREATE DATABASE {DATABASE}")
     asyncio.run(data.fill(server.url_for("asyncpg", DATABASE), scale, lambda _: advance()))
-
-
-def _cache() -> Path | None:
-    """Where rows are kept; None if this user has no such place."""
-    try:
-        home = os.environ.get("XDG_CACHE_HOME")
-        folder = (Path(home) if home else Path.home() / ".cache") / "sqlprobe"
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: no HOME, and the user is not in the password file
-        return None
-    return folder if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else None
 
 
 def _tidy(cache: Path) -> None:

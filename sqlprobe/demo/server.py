@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from sqlprobe.advice.server import THROWAWAY, Server, ServerError, build, serve
+from sqlprobe.advice.server import THROWAWAY, Server, ServerError, build, cache, serve
 
-__all__ = ["THROWAWAY", "Server", "ServerError", "build", "serve"]
+__all__ = ["THROWAWAY", "Server", "ServerError", "build", "cache", "serve"]
