@@ -22,7 +22,7 @@ from sqlprobe.plans.sampling import Sample
 from sqlprobe.plans.worker import Planner
 from sqlprobe.settings import Settings
 
-ON_DEMAND = Settings(explain=True, explain_per_minute=0)
+ON_DEMAND = Settings(explain=True, explain_per_minute=0, slow_seconds=30)  # but for plans nothing is told
 
 
 @pytest.fixture(autouse=True)
