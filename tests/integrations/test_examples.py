@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import sys
 import types
@@ -14,6 +15,14 @@ import sqlalchemy as sa
 
 pytestmark = [pytest.mark.once, pytest.mark.tree]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "integrations.md"
+
+
+@pytest.fixture(autouse=True)
+def the_level_of_the_root_logger_stays():
+    """A worker of Celery sets it, and what other tests log would not be seen."""
+    before = logging.getLogger().level
+    yield
+    logging.getLogger().setLevel(before)
 
 
 def execute(heading, run=None):
