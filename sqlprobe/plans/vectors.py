@@ -12,7 +12,7 @@ from sqlprobe.plans import scans
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlprobe.plans.catalog import Catalog, Index, Relation
+    from sqlprobe.plans.catalog import Catalog, Column, Index, Relation
     from sqlprobe.plans.conditions import Expression
     from sqlprobe.plans.plan import Node, Plan
 
@@ -72,6 +72,13 @@ def operator_class(operator: str, base_type: str) -> str:
     """`vector_cosine_ops` for `<=>` on a vector."""
     kind = base_type.rpartition(".")[2]
     return f"{kind if kind in TYPES else 'vector'}_{_CLASSES.get(operator, 'l2')}_ops"
+
+
+def is_too_long(column: Column) -> bool:
+    """Whether pgvector refuses an index on *column* as it is: it has more dimensions than its type's index may hold."""
+    kind = column.base_type.rpartition(".")[2]
+    length = column.type.rpartition("(")[2].removesuffix(")")
+    return length.isdecimal() and int(length) > LIMITS.get(kind, MAX_DIMENSIONS)
 
 
 def is_vector(relation: Relation, column: str) -> str | None:

@@ -43,12 +43,16 @@ def check(plan: Plan, catalog: Catalog, settings: Settings) -> Iterable[Smell]: 
         opclass = vectors.operator_class(search.operator, relation.columns[search.column].base_type)
         table = f"{relation.schema}.{relation.name}"
         code = f"CREATE INDEX CONCURRENTLY {name} ON {table} USING hnsw ({search.column} {opclass})"
+        too_long = vectors.is_too_long(relation.columns[search.column])
         yield Smell(
             rule=RULE,
             nodes=(search.sort, node),
             title=f"the distance {search.operator} of {relation.label}.{search.column} is computed for "
             f"{search.rows:,.0f} rows to find the nearest",
-            advice=f"an HNSW index with {opclass}; answers become approximate: keep hnsw.ef_search at LIMIT + OFFSET "
+            advice="the column has more dimensions than an index of pgvector holds: index it as halfvec (up to 4,000), "
+            "ORDER BY (column::halfvec(n)) and the same expression in the index, or store shorter vectors"
+            if too_long
+            else f"an HNSW index with {opclass}; answers become approximate: keep hnsw.ef_search at LIMIT + OFFSET "
             "or above, and switch hnsw.iterative_scan on where a filter stands beside it",
             label=f"{relation.label}.{search.column}",
             detail=search.operator,
@@ -58,7 +62,9 @@ def check(plan: Plan, catalog: Catalog, settings: Settings) -> Iterable[Smell]: 
                 "limit": round(search.limit),
                 "share_of_plan": round(plan.share(search.sort) + plan.share(node), 4),
             },
-            fixes=(
+            fixes=()
+            if too_long
+            else (
                 Fix(
                     kind="create-index",
                     code=code,
