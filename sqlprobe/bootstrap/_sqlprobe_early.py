@@ -31,7 +31,7 @@ _FOLLOWED = (_AWAITED, "sqlprobe")  # which may be what imports SQLAlchemy, and 
 
 ASK = 45 if sys.platform == "linux" else 0  # a real-time signal: nobody's, and its default would be to kill
 DEADLY = (1, 9, 15)  # SIGHUP, SIGKILL, SIGTERM: what one process sends to another so that it ends
-PATIENCE = 0.2  # seconds: a save takes milliseconds, and a process that is busy in C does not hear
+PATIENCE = 2.0  # seconds: a save takes milliseconds of a quiet machine, and a process that is busy in C does not hear
 _STEP = 0.001
 
 _observer: Observer | None = None
