@@ -544,7 +544,12 @@ SERVED = """\
     ("arguments", "number", "status"),
     [
         (["gunicorn", "-w", "2", "-b", "unix:{socket}", "served:app"], signal.SIGTERM, 0),
-        (["gunicorn", "-w", "2", "-b", "unix:{socket}", "--preload", "served:app"], signal.SIGINT, 0),
+        pytest.param(
+            ["gunicorn", "-w", "2", "-b", "unix:{socket}", "--preload", "served:app"],
+            signal.SIGINT,
+            0,
+            marks=pytest.mark.exhaustive,
+        ),
         (["uvicorn", "--workers", "2", "--uds", "{socket}", "served:asgi"], signal.SIGTERM, 0),
         pytest.param(
             ["uvicorn", "--uds", "{socket}", "served:asgi"],
