@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import json
 import subprocess
@@ -160,6 +161,7 @@ def layer_of(name: str) -> int:
     return found[max(found)]
 
 
+@functools.cache
 def all_imports() -> list[Import]:
     return [
         found

@@ -38,7 +38,8 @@ NO_TREE = "not tree"
 VERSIONED = "not once"
 FIXED_SLICE = "not exhaustive"
 BREAKS_FIRST = "versions and not once and not exhaustive"
-WORKERS = min((os.cpu_count() or 1) + 1, 4)  # many tests wait for other processes; each may run a PostgreSQL of its own
+CORES = min(os.cpu_count() or 1, 4)
+WORKERS = CORES + 1  # many tests wait for other processes; each worker may run a PostgreSQL of its own
 # The last: each of the hundreds of processes that tests start would compile all of SQLAlchemy anew.
 UNINHERITED = {"PYTHONPATH", "PYTEST_ADDOPTS", "PYTHONDONTWRITEBYTECODE"}
 PATIENCE = 1800  # seconds that one run may take; `make test` as a whole takes less than 300
@@ -164,7 +165,8 @@ def run(name: str, python: Path, selection: str, *, tree: Path = ROOT) -> Tally:
     results = CACHE / "results.xml"
     results.parent.mkdir(exist_ok=True)
     results.unlink(missing_ok=True)
-    spread = [f"-n{WORKERS}", "--dist=loadfile", "--no-loadscope-reorder"]  # the order is tests/conftest.py's
+    workers = CORES if selection == BREAKS_FIRST else WORKERS
+    spread = [f"-n{workers}", "--dist=loadfile", "--no-loadscope-reorder"]  # the order is tests/conftest.py's
     command = [str(python), "-m", "pytest", "--quiet", *spread, f"--junitxml={results}"]
     inherited = {key: value for key, value in os.environ.items() if key not in UNINHERITED}
     if FIXED_SLICE not in selection:
