@@ -33,16 +33,17 @@ def in_loop(place: Place) -> bool:
 
 def line_of(place: Place, *, whoever: bool = False) -> object:
     """
-    What is equal for two places of one expression: the condition of a `while` is compiled twice.
+    What is equal for two places of one expression: the condition of a `while` is compiled twice, and CPython 3.12 stands
+    elsewhere in an instruction when it calls a property for the first time.
 
     Who called it is a part of that, but not for *whoever*.
     """
     here = (id(place.code), _position(place.code, place.lasti))
-    return here if whoever else (*here, id(place.caller_code), place.caller_lasti)
+    return here if whoever else (*here, id(place.caller_code), _position(place.caller_code, place.caller_lasti))
 
 
-def _position(code: CodeType, lasti: int) -> object:
-    return next(itertools.islice(code.co_positions(), lasti // 2, None), lasti)
+def _position(code: CodeType | None, lasti: int) -> object:
+    return lasti if code is None else next(itertools.islice(code.co_positions(), lasti // 2, None), lasti)
 
 
 def _is_in_loop(code: CodeType, lasti: int) -> bool:

@@ -130,3 +130,20 @@ def test_condition_of_a_while_is_one_line():
         pass
 
     assert 1 == len({loops.line_of(place) for place in places})
+
+
+def test_property_is_called_from_one_line():
+    """CPython 3.12 stands at the beginning of the instruction at first, and at its end once it is specialised."""
+    places = []
+
+    class Team:
+        @property
+        def size(self):
+            frame = sys._getframe()
+            places.append(sites.Place(frame.f_code, frame.f_lasti, frame.f_back.f_code, frame.f_back.f_lasti))
+            return 1
+
+    for team in [Team() for _ in range(50)]:
+        assert 1 == team.size
+
+    assert 1 == len({loops.line_of(place) for place in places})
