@@ -33,8 +33,8 @@ def in_loop(place: Place) -> bool:
 
 def line_of(place: Place, *, whoever: bool = False) -> object:
     """
-    What is equal for two places of one expression: the condition of a `while` is compiled twice, and CPython 3.12 stands
-    elsewhere in an instruction when it calls a property for the first time.
+    What is equal for two places of one expression: the condition of a `while` is compiled twice, and CPython 3.12
+    stands elsewhere in an instruction when it calls a property for the first time.
 
     Who called it is a part of that, but not for *whoever*.
     """
