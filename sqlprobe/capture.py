@@ -419,7 +419,7 @@ def _count(
                 except Exception as fault:  # noqa: BLE001 - an exporter's; the scope and the others get the record
                     faults.count("exporter", fault)
         if scope is not None or recorders or wanted:
-            load = given = None
+            load = given = options = None
             if compiled is not None and error is None:
                 state = compiled.compile_state
                 if state is not None and (_orm_kinds.get(type(state)) or orm.is_orm(state)):
@@ -439,7 +439,10 @@ def _count(
                 else:
                     given = _given(statement, parameters)
             if place is None and _sites != "off" and (_sites == "all" or _first_in(scope, tally, load)):
-                place = sites.place_of(sys._getframe(2))  # noqa: SLF001
+                if compiled is None:
+                    place = sites.place_of(sys._getframe(2))  # noqa: SLF001
+                else:
+                    place = sites.place_above_statement(by_session=options is not None)
                 if place is not None and watched.counted:
                     tally.seen_at(place)
             muted = _current_ignores() if muting else ()

@@ -87,7 +87,7 @@ class Record(NamedTuple):
     ignores: tuple[Ignore, ...] = ()
 
 
-_LIGHT: Final = frozenset(
+LIGHT: Final = frozenset(
     {NoneType, bool, int, float, Decimal, date, datetime, time, timedelta, UUID}
 )  # types whose values are short, whatever they are
 
@@ -104,12 +104,12 @@ def slim(record: tuple[Any, ...]) -> tuple[Any, ...]:
         given = given.values()
     elif kind is not tuple:
         return record if kind is not str or len(given) <= LONG else (*record[:7], hash(given), *record[8:])
-    if _LIGHT.issuperset(map(type, given)):
+    if LIGHT.issuperset(map(type, given)):
         return record
     short = []
     changed = False
     for value in given:
-        if type(value) in _LIGHT or (type(value) in {str, bytes} and len(value) <= LONG):
+        if type(value) in LIGHT or (type(value) in {str, bytes} and len(value) <= LONG):
             short.append(value)
             continue
         try:
@@ -1116,7 +1116,7 @@ class Scope:
         records = self._records
         given = record[7]
         # One short value, as most queries have, is as it may wait: asked here, which costs a third of a call.
-        if given is not None and not (type(given) is tuple and len(given) == 1 and type(given[0]) in _LIGHT):
+        if given is not None and not (type(given) is tuple and len(given) == 1 and type(given[0]) in LIGHT):
             record = slim(record)
             if type(given) is not int and len(given) > FEW:
                 self._values += len(given)

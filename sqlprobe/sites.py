@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 
 from sqlprobe.model import Site
@@ -34,6 +35,8 @@ _STDLIB: Final = tuple(
     }
 )
 _BARRIERS: Final = ("asyncio/events.py", "asyncio/runners.py", "asyncio/base_events.py")  # of the standard library
+_CONNECTION: Final = f"sqlalchemy{os.sep}engine{os.sep}base.py"  # where Connection.execute() is
+_SESSION: Final = f"sqlalchemy{os.sep}orm{os.sep}session.py"  # where Session.execute() and its kin are
 _TYPED_IN: Final = ("<stdin>", "<ipython-input", "<doctest", "<console>")
 
 _MAX_KINDS: Final = 20_000  # names of files; code that is generated may have a new one each time
@@ -81,20 +84,17 @@ def place_of(frame: FrameType | None) -> Place | None:
     """The user's line at or above *frame*; None where none is on the stack."""
     user: FrameType | None = None
     kinds = _kinds
-    left = _MAX_FRAMES
     hopped = False
-    while left:
-        left -= 1
+    for _ in repeat(None, _MAX_FRAMES):
         if frame is None:
             # An async engine runs the driver in a greenlet of its own: the caller's frames are its parent's.
             frame = None if hopped else _parent_frame()
             hopped = True
             if frame is None:
                 break
-        name = frame.f_code.co_filename
-        kind = kinds.get(name)
+        kind = kinds.get(frame.f_code.co_filename)
         if kind is None:
-            kind = _classify(name)
+            kind = _classify(frame.f_code.co_filename)
         if kind:
             if kind == _BARRIER:
                 break
@@ -103,6 +103,23 @@ def place_of(frame: FrameType | None) -> Place | None:
             user = frame
         frame = frame.f_back
     return None if user is None else _interned(user.f_code, user.f_lasti, None, 0)
+
+
+def place_above_statement(*, by_session: bool) -> Place | None:
+    """
+    `place_of()` the code that runs a compiled statement, for capture, which calls this two calls below SQLAlchemy's.
+
+    A frame that is looked at is first made, which is most of what a walk costs. So the five that are SQLAlchemy's for
+    certain are skipped, and the two that its ORM has above them, where these lead to what they led to in every version
+    known.
+    """
+    try:
+        frame = sys._getframe(10 if by_session else 7)  # noqa: SLF001
+        if frame.f_code.co_filename.endswith(_SESSION if by_session else _CONNECTION):
+            return place_of(frame.f_back)
+    except ValueError:  # the stack is not that deep
+        pass
+    return place_of(sys._getframe(3))  # noqa: SLF001
 
 
 def _interned(code: CodeType, lasti: int, caller: CodeType | None, caller_lasti: int) -> Place:

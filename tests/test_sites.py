@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 import sqlprobe
 from sqlprobe import sites
@@ -428,3 +429,78 @@ def test_code_that_is_gone_does_not_lend_its_place_to_new_code():
 
 def test_standard_library_is_where_python_says():
     assert sites._LIBRARY == sites._classify(os.path.join(sysconfig.get_paths()["stdlib"], "json", "encoder.py"))  # noqa: PTH118
+
+
+# --- the frames that are skipped --------------------------------------------------------------------------------------
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Shelf(Base):
+    __tablename__ = "shelf"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    books: Mapped[list[Book]] = relationship()
+
+
+class Book(Base):
+    __tablename__ = "book"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int] = mapped_column(sa.ForeignKey("shelf.id"))
+
+
+def in_every_way(session):
+    connection = session.connection()
+    shelf = session.scalars(sa.select(Shelf)).first()
+    session.execute(sa.select(Shelf.id)).all()
+    session.scalar(sa.select(sa.func.count(Shelf.id)))
+    session.query(Shelf).all()
+    session.query(Shelf.id).first()
+    session.get(Shelf, 77)
+    session.refresh(shelf)
+    shelf.books  # noqa: B018 - a lazy load
+    session.execute(sa.update(Shelf).where(Shelf.id == 77).values(id=78))
+    session.execute(ONE)
+    connection.execute(sa.select(Shelf))  # an ORM statement that no session runs
+    connection.execute(sa.select(Shelf.__table__))
+    connection.scalar(ONE)
+    connection.exec_driver_sql("SELECT 1")
+    session.add(Shelf(id=5))
+    session.flush()
+
+
+def places_of(engine):
+    """Where each statement of `in_every_way()` was, with an event handler between that runs one more by itself."""
+
+    def another(state):
+        state.session.connection().execute(sa.select(Book))  # an ORM statement, right below the session
+
+    with Session(engine) as session, sqlprobe.record(settings=sqlprobe.Settings(call_sites="all")) as recording:
+        in_every_way(session)
+        sa.event.listen(session, "do_orm_execute", another)
+        session.scalars(sa.select(Shelf)).all()
+        session.rollback()
+    return [(each.fingerprint, at(each.site), at(each.site.caller)) for each in recording.executions]
+
+
+def test_frames_that_are_skipped_change_no_site(engine, monkeypatch):
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Shelf(id=1))
+
+    looked_at = []
+    place_of = sites.place_of
+    monkeypatch.setattr(sites, "place_of", lambda frame: (looked_at.append(frame), place_of(frame))[1])
+    found = []
+    for above_session, above_connection in ((sites._SESSION, sites._CONNECTION), ("elsewhere", "elsewhere")):
+        monkeypatch.setattr(sites, "_SESSION", above_session)
+        monkeypatch.setattr(sites, "_CONNECTION", above_connection)
+        found.append(places_of(engine))
+        walked_from = [looked_at.pop(0).f_code.co_name for _ in looked_at[:]]
+        found.append(walked_from.count("_exec_single_context"))
+    skipping, unskipped, walking, all_of_them = found
+
+    assert skipping == walking
+    assert {"in_every_way", "places_of", "another"} == {function for _, (_, _, function), _ in walking}
+    assert (2, len(walking)) == (unskipped, all_of_them)  # exec_driver_sql() and Connection.scalar() are walked from

@@ -1,9 +1,10 @@
 """
 Run the test suite on the CPythons that this machine has and the SQLAlchemy lines that sqlprobe supports.
 
-    python tools/matrix.py slice    the tests here; those that versions break first on each other CPython and line once
-    python tools/matrix.py all      with the exhaustive ones: here, and on every other CPython and line
-    python tools/matrix.py wheel    what needs no source tree, against the wheel, with the source tree out of reach
+    python tools/matrix.py slice         the tests here; those that versions break first on each other CPython and line
+    python tools/matrix.py all [NAME…]   with the exhaustive ones: here, and on every other CPython and line; or only
+                                         those whose name holds a NAME, such as 3.13 or "2.0.30"
+    python tools/matrix.py wheel         what needs no source tree, against the wheel, with the tree out of reach
 
 Run it with the interpreter of the development environment. The other environments live in `.matrix/` and are made anew
 when `pyproject.toml` changes. The last line printed is the sum of all runs.
@@ -42,7 +43,7 @@ CORES = min(os.cpu_count() or 1, 4)
 WORKERS = CORES + 1  # many tests wait for other processes; each worker may run a PostgreSQL of its own
 # The last: each of the hundreds of processes that tests start would compile all of SQLAlchemy anew.
 UNINHERITED = {"PYTHONPATH", "PYTEST_ADDOPTS", "PYTHONDONTWRITEBYTECODE"}
-PATIENCE = 1800  # seconds that one run may take; `make test` as a whole takes less than 300
+PATIENCE = 5400  # seconds that one run may take; `make test` as a whole takes less than 300
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -208,7 +209,7 @@ def _files(selection: str, tree: Path) -> list[str]:
 
 def run_cell(interpreter: Interpreter, line: Line, selection: str) -> Tally:
     """The tests of *selection* on these two; skipped whole where the environment cannot be had."""
-    name = f"{interpreter}, {line.name}"
+    name = _cell(interpreter, line)
     try:
         python = prepare(interpreter, line)
     except subprocess.CalledProcessError:
@@ -230,24 +231,35 @@ def run_slice() -> list[Tally]:
         if fit.minor < line.ends:
             cells.append((fit, line))
     cells += [(other, newest) for other in free]
-    tallies = [run(f"{main}, {newest.name}", HERE / "bin" / "python", FIXED_SLICE)]
+    tallies = [run(_cell(main, newest), HERE / "bin" / "python", FIXED_SLICE)]
     return tallies + [run_cell(*cell, BREAKS_FIRST) for cell in cells]
 
 
-def run_all() -> list[Tally]:
-    """Every test in the main environment, then every other CPython and line; recorded in `docs/test-matrix.md`."""
+def run_all(*names: str) -> list[Tally]:
+    """Every test in the main environment, then every other CPython and line; each recorded as soon as it has ended."""
     newest = lines()[0]
     main, others = _main(interpreters())
     cells = [
         (interpreter, line)
         for interpreter, line in product([main, *others], lines())
-        if interpreter.minor < line.ends and (interpreter, line) != (main, newest)
+        if interpreter.minor < line.ends and (not names or any(name in _cell(interpreter, line) for name in names))
     ]
-    commit = _commit()
-    tallies = [run(f"{main}, {newest.name}", HERE / "bin" / "python", EVERY_TEST)]
-    tallies += [run_cell(*cell, VERSIONED) for cell in cells]
-    record(tallies, commit)
+    if not cells:
+        sys.exit(f"no environment is called {' or '.join(names)}")
+    tallies = []
+    for interpreter, line in cells:
+        commit = _commit()
+        if (interpreter, line) == (main, newest):
+            tally = run(_cell(interpreter, line), HERE / "bin" / "python", EVERY_TEST)
+        else:
+            tally = run_cell(interpreter, line, VERSIONED)
+        record(tally, commit)
+        tallies.append(tally)
     return tallies
+
+
+def _cell(interpreter: Interpreter, line: Line) -> str:
+    return f"{interpreter}, {line.name}"
 
 
 def run_wheel() -> list[Tally]:
@@ -276,24 +288,25 @@ def _check_installed(python: Path, tree: Path) -> None:
         sys.exit(f"the wheel's suite would have tested {', '.join(places)}")
 
 
-def record(tallies: list[Tally], commit: str) -> None:
-    """Write the last result of `make test-all` where people read it."""
-    rows = [
-        f"| {tally.name} | {tally.passed} | {tally.failed} | {tally.skipped} | {tally.seconds:.0f} s | {tally.note} |"
-        for tally in tallies
-    ]
+def record(tally: Tally, commit: str) -> None:
+    """Write the result of one environment where people read it, in place of its last one."""
+    row = (
+        f"| {tally.name} | {tally.passed} | {tally.failed} | {tally.skipped} | {tally.seconds:.0f} s | {commit} | "
+        f"{datetime.now(UTC):%Y-%m-%d} | {tally.note} |"
+    )
+    known = RECORD.read_text().splitlines() if RECORD.exists() else []
+    rows = [each for each in known if each.startswith("| CPython") and not each.startswith(f"| {tally.name} |")]
     text = [
         "# Test matrix",
         "",
-        "Written by `make test-all`: the last complete run.",
+        "Written by `make test-all`: the last run of each environment, and the commit it was of. The first has every",
+        "test; the others leave out those that tell the same everywhere.",
         "",
-        f"- Commit: {commit}",
-        f"- Date: {datetime.now(UTC):%Y-%m-%d}",
-        f"- Machine: {platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        f"Machine: {platform.system()} {platform.machine()}, {os.cpu_count()} cores.",
         "",
-        "| environment | passed | failed | skipped | time | |",
-        "|---|--:|--:|--:|--:|---|",
-        *rows,
+        "| environment | passed | failed | skipped | time | commit | date | |",
+        "|---|--:|--:|--:|--:|---|---|---|",
+        *sorted([*rows, row]),
         "",
     ]
     RECORD.parent.mkdir(exist_ok=True)
@@ -311,15 +324,20 @@ def _commit() -> str:
         return done.stdout.strip()
 
     commit = git("rev-parse", "--short=12", "HEAD") or "unknown"
-    return f"{commit} and uncommitted changes" if git("status", "--porcelain") else commit
+    changes = git("status", "--porcelain", "--", ".", f":!{RECORD.relative_to(ROOT)}")
+    return f"{commit} and uncommitted changes" if changes else commit
 
 
 def main() -> int:
     """The status: 0 where nothing failed."""
-    commands = {"slice": run_slice, "all": run_all, "wheel": run_wheel}
-    if len(sys.argv) != 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the script and its command
+    commands = {"slice": run_slice, "wheel": run_wheel}
+    command, *names = sys.argv[1:] or [""]
+    if command == "all":
+        tallies = run_all(*names)
+    elif command in commands and not names:
+        tallies = commands[command]()
+    else:
         sys.exit(__doc__)
-    tallies = commands[sys.argv[1]]()
     print()
     for tally in tallies:
         print(f"{tally.name}: {tally} in {tally.seconds:.0f} s{tally.note and f' ({tally.note})'}")

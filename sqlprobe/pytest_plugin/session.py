@@ -81,6 +81,8 @@ class Session:
         self._sums = self.watch if options.reports or options.top else None
         self._suite = dataclasses.replace(NONE, max_queries=options.max_queries, zero_ok=True)
         self._wants_totals = bool(options.reports or options.top)
+        # Of a test without a marker and without a finding, there is nothing to tell.
+        self._terse = not (self._wants_totals or options.write_budgets or options.explain or self._suite.any)
         self._held: dict[tuple[str, str], dict[str, Any]] = {}  # what a phase of a test had to tell, until its report
         self._explainer: Explainer | None = None
         if options.explain:
@@ -173,7 +175,8 @@ class Session:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if self.is_worker:
             return
-        payload = self._held.pop((report.nodeid, str(report.when)), None) or getattr(report, "sqlprobe", None)
+        held = self._held.pop((report.nodeid, str(report.when)), None) if self._held else None
+        payload = held or getattr(report, "sqlprobe", None)
         if report.outcome != "rerun":  # type: ignore[comparison-overlap]
             self.outcome.add(report, payload)
 
@@ -313,6 +316,8 @@ class Session:
         """As `_judged`; what fails of ours is counted, told at the end of the run, and fails no test."""
         try:
             self.watch.end()
+            if self._terse and examples is None and limits is self._suite and not run.findings:
+                return None
             if examples is not None:
                 run = joined(examples, SCOPE, self.options.settings)
             # After the teardown its tables are gone; who is interrupted does not wait for plans.

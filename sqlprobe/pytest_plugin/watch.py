@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlprobe import capture, detectors, faults, orm, scopes
 from sqlprobe.ledger import Ledger, ScopeTally
+from sqlprobe.orm import OTHER
 from sqlprobe.recording import Recording
-from sqlprobe.scopes import Digest, Window
+from sqlprobe.scopes import LIGHT, Digest, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,8 +39,8 @@ class Run:
     """
 
     __slots__ = (
-        "_digests", "_lock", "_pending", "_settings", "_sums", "calls", "distinct", "errors", "findings", "kept",
-        "ledger", "name", "ns", "opened_ns", "plans", "rows", "scope_calls", "scopes", "wall_ns",
+        "_digests", "_ledger", "_lock", "_pending", "_settings", "_sums", "calls", "distinct", "errors", "findings",
+        "kept", "name", "ns", "opened_ns", "plans", "rows", "scope_calls", "scopes", "wall_ns",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, name: str, sums: Watch | None = None) -> None:
@@ -54,7 +55,7 @@ class Run:
         self.kept: list[tuple[tuple[Any, ...], Scope | None]] = []
         self.scope_calls: dict[tuple[str, str], int] = {}  # the most that a scope of that name and kind ran
         self.scopes: dict[tuple[str, str], ScopeTally] = {}
-        self.ledger = Ledger(float("inf"))
+        self._ledger: Ledger | None = None
         self.plans: dict[str, Any] = {}  # what became of them, where they were asked for
         self.opened_ns = perf_counter_ns()
         self._settings = settings
@@ -63,9 +64,19 @@ class Run:
         self._digests: dict[Scope | None, Digest] = {}
         self._lock = threading.RLock()
 
+    @property
+    def ledger(self) -> Ledger:
+        """What was found so far. Most tests need none."""
+        if self._ledger is None:
+            self._ledger = Ledger(float("inf"))
+        return self._ledger
+
     def take(self, record: tuple[Any, ...], scope: Scope | None) -> None:
         """Append a `Record`. Called by capture, in whatever thread."""
-        self._pending.append((record if record[7] is None else scopes.slim(record), scope))
+        given = record[7]
+        if given is not None and not (type(given) is tuple and LIGHT.issuperset(map(type, given))):
+            record = scopes.slim(record)
+        self._pending.append((record, scope))
         if len(self._pending) >= scopes.BATCH and self._lock.acquire(blocking=False):
             try:
                 self.drain()
@@ -108,7 +119,7 @@ class Run:
         """The test has ended: judge what has not been."""
         self.wall_ns = perf_counter_ns() - self.opened_ns
         with self._lock:
-            if not self._digests and self._is_plain():
+            if not self._digests and self._ledger is None and self._is_plain():
                 return
             self.drain()
             root = self._digest_of(None)
@@ -136,25 +147,25 @@ class Run:
             return not pending
         shapes = set()
         slow_ns = self._settings.slow_ns
-        ns = rows = errors = 0
+        ns = all_rows = errors = 0
         for record, scope in pending:
-            load, extra = record[4], record[6]
-            shapes.add(record[0].shape.fingerprint)
+            tally, _, elapsed, rows, load, _, extra, _, ignores = record
             if (
                 scope is not None
-                or record[2] >= slow_ns
-                or record[8]  # inside an ignore
-                or (load is not None and (load[0] != orm.OTHER or orm.joined_collections(load[1])))
+                or elapsed >= slow_ns
+                or ignores
+                or (load is not None and (load[0] != OTHER or orm.joined_collections(load[1])))
             ):
                 return False
-            ns += record[2]
-            if record[3] > 0:
-                rows += record[3]
+            shapes.add(tally.shape.fingerprint)
+            ns += elapsed
+            if rows > 0:
+                all_rows += rows
             if extra is not None and extra.error is not None:
                 errors += 1
         if len(shapes) != len(pending):
             return False
-        self.calls, self.ns, self.rows, self.errors, self.distinct = len(pending), ns, rows, errors, len(shapes)
+        self.calls, self.ns, self.rows, self.errors, self.distinct = len(pending), ns, all_rows, errors, len(shapes)
         self.kept = pending[:MAX_KEPT]
         self._add_up(pending)
         return True
@@ -217,20 +228,20 @@ class Watch(Recording):
     def begin(self, run: Run) -> None:
         """From now on statements are *run*'s."""
         self.run = run
+        self.take = run.take  # type: ignore[method-assign]  # called for each statement: one call less
         capture._on = True  # noqa: SLF001 - the flag that every statement looks at
 
     def end(self) -> None:
         """From now on statements are nobody's."""
         run, self.run = self.run, None
+        self.__dict__.pop("take", None)
         if capture.recorders == self._alone and not capture.owners:
             capture._on = False  # noqa: SLF001 - who attaches or records puts it back
         if run is not None:
             run.finish()
 
     def take(self, record: tuple[Any, ...], scope: Scope | None) -> None:
-        run = self.run
-        if run is not None:
-            run.take(record, scope)
+        """Between runs: nobody's. Each run puts its own in place of this."""
 
     def judge(self, scope: Scope, window: Window) -> None:
         run = self.run
@@ -245,6 +256,7 @@ class Watch(Recording):
     def forget(self) -> None:
         super().forget()
         self.run = None
+        self.__dict__.pop("take", None)
 
 
 def stats_of(nodeid: str, totals: Sequence[int]) -> ScopeStats:
