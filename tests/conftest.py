@@ -31,18 +31,23 @@ if TYPE_CHECKING:
 REQUIRE_ALL = os.environ.get("SQLPROBE_REQUIRE_ALL", "0") not in {"", "0"}
 SERVER_FIXTURE = "postgresql_server"
 
-EXHAUSTIVE = bool(os.environ.get("SQLPROBE_EXHAUSTIVE"))  # set by `make test-all`
 
-# The same examples on every run, on every machine, however busy it is.
-hypothesis.settings.register_profile(
-    "sqlprobe",
-    derandomize=True,
-    deadline=None,
-    database=None,
-    max_examples=300 if EXHAUSTIVE else 25,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow],
-)
-hypothesis.settings.load_profile("sqlprobe")
+def is_exhaustive(config: pytest.Config) -> bool:
+    """Whether this run takes the exhaustive tests, as `make test-all` does; the others are larger then too."""
+    return "not exhaustive" not in config.getoption("markexpr")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The same examples on every run, on every machine, however busy it is.
+    hypothesis.settings.register_profile(
+        "sqlprobe",
+        derandomize=True,
+        deadline=None,
+        database=None,
+        max_examples=300 if is_exhaustive(config) else 25,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
+    hypothesis.settings.load_profile("sqlprobe")
 
 
 # Files that take longest: begun first, so that no worker is left alone with one of them at the end.
@@ -95,9 +100,9 @@ def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport, name: str
 
 
 @pytest.fixture(scope="session")
-def size() -> Callable[[int, int], int]:
+def size(pytestconfig: pytest.Config) -> Callable[[int, int], int]:
     """`size(100_000, 5_000)`: how many, in `make test-all` and in `make test`."""
-    return lambda whole, part: whole if EXHAUSTIVE else part
+    return lambda whole, part: whole if is_exhaustive(pytestconfig) else part
 
 
 @pytest.fixture(autouse=True)

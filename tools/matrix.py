@@ -168,10 +168,10 @@ def run(name: str, python: Path, selection: str, *, tree: Path = ROOT) -> Tally:
     results.unlink(missing_ok=True)
     workers = CORES if selection == BREAKS_FIRST else WORKERS
     spread = [f"-n{workers}", "--dist=loadfile", "--no-loadscope-reorder"]  # the order is tests/conftest.py's
-    command = [str(python), "-m", "pytest", "--quiet", *spread, f"--junitxml={results}"]
+    # Some of the exhaustive tests take minutes, each of their own.
+    patience = [] if FIXED_SLICE in selection else ["-o", f"faulthandler_timeout={PATIENCE}"]
+    command = [str(python), "-m", "pytest", "--quiet", *spread, *patience, f"--junitxml={results}"]
     inherited = {key: value for key, value in os.environ.items() if key not in UNINHERITED}
-    if FIXED_SLICE not in selection:
-        inherited["SQLPROBE_EXHAUSTIVE"] = "1"
     start = time.monotonic()
     try:
         status = subprocess.run(
