@@ -607,8 +607,11 @@ def _forget_engine(key: int) -> None:
     watched = _watched.get(key)
     if watched is None:
         return
-    if watched.owner is not None:
-        watched.owner.retire(watched.tables)
+    try:
+        if watched.owner is not None:
+            watched.owner.retire(watched.tables)
+    except Exception as fault:  # noqa: BLE001 - ours, in a finalizer
+        faults.count("engine that is gone", fault)
     _watched.pop(key, None)
     _shapes_stale = True
 

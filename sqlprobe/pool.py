@@ -418,7 +418,7 @@ def _wrap_dialect(dialect: Any, watch: Watch) -> None:
         try:
             return rollback(connection)
         finally:
-            _ended(watch, connection, _end_of(sys._getframe(1)))  # noqa: SLF001
+            _ended(watch, connection, None)
 
     for name, ours in (("do_begin", do_begin), ("do_commit", do_commit), ("do_rollback", do_rollback)):
         setattr(ours, _OURS, True)
@@ -508,11 +508,14 @@ def _end_of(frame: FrameType | None) -> str:
     return "rollback"
 
 
-def _ended(watch: Watch, connection: Any, outcome: str) -> None:
+def _ended(watch: Watch, connection: Any, outcome: str | None) -> None:
+    """A transaction has ended: how, or None for a rollback, which may be a close. Called by what calls the dialect."""
     try:
         hold = watch.held.get(id(connection._connection_record))  # noqa: SLF001 - as above
         if hold is None or not hold.begun_ns:
             return  # the pool resets what comes back, with or without a transaction
+        if outcome is None:
+            outcome = _end_of(sys._getframe(2))  # noqa: SLF001
         now = perf_counter_ns()
         took, hold.begun_ns = now - hold.begun_ns, 0
         watch.count(watch.transactions[outcome], took)

@@ -63,6 +63,8 @@ UNCOUNTED = {
     "orm.relationship_of": "where a name fails, another is told",
     "timeline._label": "where a name fails, another is told",
     "walks.Walk.add": "what cannot be followed is no walk",
+    "walks.Walk._goes_on": "as add, which calls it",
+    "walks.Walk._is_next_page": "as add",
 }
 
 
