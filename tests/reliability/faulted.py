@@ -144,7 +144,11 @@ def main() -> None:
         """What the workload says, and how many faults were counted. Its code is new each time: so are its lines to us."""
         faults.forget()
         autoscope._runners.clear()
-        capture._shapes, orm._draw = {}, None  # else what made them is not reached again
+        # What made them is not reached again otherwise.
+        capture._shapes, orm._draw = {}, None
+        for module in [each for name, each in sys.modules.items() if name.partition(".")[0] == "sqlprobe"]:
+            for each in vars(module).values():
+                getattr(each, "cache_clear", lambda: None)()
         scopes._open.clear()
         scopes.current.set(None)
         ignores.forget()
