@@ -273,6 +273,27 @@ def test_deep_offset_is_told_from_a_thousand_rows_on(world, offset, expected):
         )
 
 
+@pytest.mark.parametrize(
+    ("order", "codes"),
+    [
+        (
+            "email DESC, id DESC",
+            [
+                (
+                    ".where(tuple_(t.c.email, t.c.id) < tuple_(last.email, last.id))"
+                    ".order_by(t.c.email.desc(), t.c.id.desc()).limit(size)"
+                )
+            ],
+        ),
+        ("email, id DESC", []),
+    ],
+)
+def test_deep_offset_pages_in_the_direction_of_the_query(world, order, codes):
+    (found,) = world.findings(f"SELECT * FROM t ORDER BY {order} LIMIT 50 OFFSET 20000")
+
+    assert ("deep-offset", codes) == (found.rule, [fix.code for fix in found.fixes])
+
+
 def test_deep_offset_is_silent_for_a_page_by_its_last_row(world, changed):
     with changed("CREATE INDEX a ON t (email, id)", undo="DROP INDEX a"):
         after = world.rules("SELECT * FROM t WHERE (email, id) > ('user5', 5) ORDER BY email, id LIMIT 50")

@@ -55,23 +55,32 @@ def check(plan: Plan, catalog: Catalog, settings: Settings) -> Iterable[Smell]: 
             title=f"about {skipped:,.0f} rows{f' of {label}' if label else ''} are read to be skipped by OFFSET",
             advice="page by the last row seen instead of by number: WHERE (sort columns) > (those of the last row)",
             label=label,
-            detail=",".join(keys),
+            detail=",".join(name for name, _ in keys),
             evidence={"rows_skipped": round(skipped), "rows_returned": round(returned)},
-            fixes=(Fix(kind="rewrite", code=_code(below.relation if below is not None else "table", keys)),),
+            fixes=tuple(
+                Fix(kind="rewrite", code=code)
+                for code in _codes(below.relation if below is not None else "table", keys)
+            ),
             seconds_share=1.0,
         )
 
 
-def _sorted_by(limit: Node) -> list[str]:
-    """The columns that the rows below come sorted by, as far as a Sort tells."""
+def _sorted_by(limit: Node) -> list[tuple[str, bool]]:
+    """The columns that the rows below come sorted by, as far as a Sort tells, and whether the last come first."""
     sort = next((each for each in limit.walk() if each.kind in {"Sort", "Incremental Sort"}), None)
     keys = sort.sort_keys() if sort is not None else ()
-    return [key.expression.bare().name for key in keys if key.expression.bare().kind == "column"][:_MAX_KEYS]
+    columns = [(key.expression.bare(), key.descending) for key in keys]
+    return [(column.name, descending) for column, descending in columns if column.kind == "column"][:_MAX_KEYS]
 
 
-def _code(table: str, keys: list[str]) -> str:
-    columns = [f"{table}.c.{key}" for key in (keys or ["sort_key"])]
-    if "id" not in keys:
-        columns.append(f"{table}.c.id")
+def _codes(table: str, keys: list[tuple[str, bool]]) -> list[str]:
+    """The rewrite; none where columns are sorted in different directions, which no comparison of two rows follows."""
+    if len({descending for _, descending in keys}) > 1:
+        return []
+    names = [name for name, _ in keys] or ["sort_key"]
+    columns = [f"{table}.c.{name}" for name in (names if "id" in names else [*names, "id"])]
     last = ", ".join(f"last.{column.rpartition('.')[2]}" for column in columns)
-    return f".where(tuple_({', '.join(columns)}) > tuple_({last})).order_by({', '.join(columns)}).limit(size)"
+    descending = bool(keys) and keys[0][1]
+    order = ", ".join(f"{column}.desc()" if descending else column for column in columns)
+    sign = "<" if descending else ">"
+    return [f".where(tuple_({', '.join(columns)}) {sign} tuple_({last})).order_by({order}).limit(size)"]
