@@ -9,6 +9,7 @@ ORM statement to see.
 from __future__ import annotations
 
 import itertools
+import operator
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -251,6 +252,102 @@ _OPTIONS: Final = {
     "joined": "joinedload", False: "joinedload", "selectin": "selectinload", "subquery": "subqueryload",
     "immediate": "immediateload", "select": "lazyload", "raise": "raiseload", "raise_on_sql": "raiseload",
 }  # fmt: skip
+
+
+class Lookup(NamedTuple):
+    """A query for the rows that have one value in one column, with nothing else in it that chooses among them."""
+
+    attribute: str  # "Order.customer_id"
+    selects: tuple[str, ...]  # ("Order",), ("Order.id", "Order.amount") or, as aggregates, ("func.count()",)
+    aggregates: bool
+
+
+def lookup_of(compile_state: Any) -> Lookup | None:
+    """What a query looks up, None where it is more than that or Python cannot be told from it."""
+    statement = compile_state.select_statement
+    inner = _counted(statement)
+    if inner is not None:
+        statement = inner
+    column = None if any(_is_set(getattr(statement, name, None)) for name in _CHOOSING) else _compared(statement)
+    if column is None:
+        return None
+    selected = [column, *statement._raw_columns]  # noqa: SLF001
+    entities = [each._annotations.get("parententity") for each in selected if hasattr(each, "_annotations")]  # noqa: SLF001
+    mapper: Any = next((entity for entity in entities if entity is not None), None)
+    if getattr(mapper, "is_aliased_class", True) or mapper.polymorphic_on is not None:
+        return None
+    attribute = _attribute(mapper, column)
+    if not attribute:
+        return None
+    selects = () if inner is not None else form_of(compile_state)[1]
+    if not selects:
+        aggregates = ("func.count()",) if inner is not None else _aggregates(compile_state, mapper)
+        limited = statement._limit_clause is not None  # noqa: SLF001
+        return Lookup(attribute, aggregates, aggregates=True) if aggregates and not limited else None
+    if any(name.partition(".")[0] != name_of(mapper) for name in selects):
+        return None
+    if statement._limit_clause is not None and not (column.unique or tuple(mapper.primary_key) == (column,)):  # noqa: SLF001
+        return None  # the first of several
+    return Lookup(attribute, selects, aggregates=False)
+
+
+# What else in a SELECT decides which rows it returns; and loader options, which a query without them would lack.
+_CHOOSING: Final = (
+    "_setup_joins", "_legacy_setup_joins", "_group_by_clauses", "_having_criteria", "_distinct", "_distinct_on",
+    "_offset_clause", "_fetch_clause", "_for_update_arg", "_independent_ctes", "_with_options", "_prefixes",
+)  # fmt: skip
+
+
+def _is_set(part: object) -> bool:
+    return part is not None and part is not False and part != ()
+
+
+def _attribute(mapper: Any, column: Any) -> str:
+    """`Order.customer_id`, empty where *column* is none of *mapper*."""
+    prop = mapper._columntoproperty.get(column) if column.__visit_name__ == "column" else None  # noqa: SLF001
+    return f"{name_of(mapper)}.{prop.key}" if prop is not None else ""
+
+
+def _compared(statement: Any) -> Any:
+    """The column that the only condition of a SELECT compares with a value, None where there is no such thing."""
+    criteria = statement._where_criteria  # noqa: SLF001
+    if len(criteria) != 1 or getattr(criteria[0], "operator", None) is not operator.eq:
+        return None
+    sides = {each.__visit_name__: each for each in (criteria[0].left, criteria[0].right)}
+    return sides["column"] if sides.keys() == {"column", "bindparam"} else None
+
+
+def _counted(statement: Any) -> Any:
+    """The SELECT whose rows `Query.count()` counts, None where a statement is no such thing."""
+    sources, columns = statement._from_obj, statement._raw_columns  # noqa: SLF001
+    if len(sources) != 1 or [str(column) for column in columns] != ["count(*)"]:
+        return None
+    inner = sources[0]
+    while (within := getattr(inner, "element", None)) is not None:
+        inner = within
+    return inner if getattr(inner, "is_select", False) and hasattr(inner, "_where_criteria") else None
+
+
+def _aggregates(compile_state: Any, mapper: Any) -> tuple[str, ...]:
+    """The functions over rows that a query selects, as Python; empty if it selects anything else too."""
+    written = []
+    for entity in _entities(compile_state):
+        function: Any = getattr(entity, "expr", None)
+        while type(function).__name__ == "Label":
+            function = function.element
+        name, arguments = getattr(function, "name", None), list(getattr(function, "clauses", ()))
+        if name not in _AGGREGATES or len(arguments) > 1:
+            return ()
+        if [str(each) for each in arguments] in ([], ["*"]):
+            written.append(f"func.{name}()")
+        elif attribute := _attribute(mapper, arguments[0]):
+            written.append(f"func.{name}({attribute})")
+        else:
+            return ()
+    return tuple(written)
+
+
+_AGGREGATES: Final = ("count", "sum", "min", "max", "avg")
 
 
 def locks_rows(compile_state: Any) -> bool:

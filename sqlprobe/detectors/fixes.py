@@ -30,6 +30,16 @@ def query(written: tuple[str, tuple[str, ...]] | None, root: Any, options: Seque
     return f"{head}({', '.join(names)}).options({joined})"
 
 
+def lookup(form: str, found: orm.Lookup) -> str:
+    """The query for all `values` of what a query of that *form* looks up one by one, with the value in each row."""
+    wanted = found.selects
+    if found.attribute.partition(".")[0] not in wanted and found.attribute not in wanted:
+        wanted = (found.attribute, *wanted)
+    head, where = ("session.query", "filter") if form == "query" else ("select", "where")
+    group = f".group_by({found.attribute})" if found.aggregates else ""
+    return f"{head}({', '.join(wanted)}).{where}({found.attribute}.in_(values)){group}"
+
+
 def option(root: Any, chain: tuple[Any, ...], *, joins: bool = True, state: Any = None) -> str:
     """
     `selectinload(Customer.orders).selectinload(Order.lines)`, or without *joins* no `joinedload` in it.

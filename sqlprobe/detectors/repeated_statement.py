@@ -26,7 +26,10 @@ table, catalogs, and the same query on two lines.
 
 ## What to do
 Ask once for all: `select(Customer).where(Customer.id.in_(numbers))`, a join, a `GROUP BY` for counts, `selectinload`
-for rows that belong to a relationship. Silence what is meant: `sqlprobe.ignore("repeated-statement", reason=...)`.
+for rows that belong to a relationship. Where the ORM's query does nothing but look up one column, that query for all
+`values` is printed, in the form it was written; its rows are the loop's, with the value in each.
+
+Silence what is meant: `sqlprobe.ignore("repeated-statement", reason=...)`.
 
 ## Limits
 Five calls in a helper that different lines call, two levels above, are taken for a loop. A keyset walk over texts is
@@ -36,11 +39,12 @@ believed without the check that a whole-number key allows.
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlprobe import orm
-from sqlprobe.detectors import telling
+from sqlprobe.detectors import fixes, telling
 from sqlprobe.model import Finding, Fix
 from sqlprobe.scopes import READS
 from sqlprobe.stats import wall
@@ -55,6 +59,7 @@ if TYPE_CHECKING:
 RULE: Final = "repeated-statement"
 _CATALOG: Final = ("pg_catalog.", "information_schema.", "sqlite_", "pg_")
 _counts: Final = re.compile(r"^SELECT (?:count|sum|min|max|avg|coalesce)\s*\(", re.IGNORECASE).match
+_limits: Final = re.compile(r"\b(?:LIMIT|OFFSET) \?").findall
 _belongs: Final = re.compile(r"\? = ", re.IGNORECASE).search
 
 
@@ -87,16 +92,7 @@ def _finding(digest: Digest, statement: ShapeCalls, loop: telling.Loop) -> Findi
     shape = statement.shape
     site = loop.place.site() if loop.place else None
     state = loop.spots[0].state
-    fixes: list[Fix] = []
-    advice = _advice(shape)
-    if state is not None and orm.form_of(state)[0] == "get":
-        mapper = orm.entity_of(state)
-        column = orm.primary_key_of(mapper)
-        if column is not None:
-            name = orm.name_of(mapper)
-            code = f"session.scalars(select({name}).where({name}.{column}.in_(ids))).all()"
-            fixes.append(Fix(kind="rewrite", code=code))
-            advice = f"load them with one query before the loop: {code}"
+    code, advice = _rewrite(statement, loop, state) if state is not None else ("", "")
     evidence: dict[str, float | int | str] = {
         "distinct_parameters": loop.distinct,
         "share_of_scope": round(loop.ns / digest.ns, 4) if digest.ns else 0.0,
@@ -109,7 +105,7 @@ def _finding(digest: Digest, statement: ShapeCalls, loop: telling.Loop) -> Findi
         rule=RULE,
         severity=telling.severity(loop.calls),
         title=f"{telling.what(shape)} ran {loop.calls} times with different parameters{telling.at(site)}",
-        advice=advice,
+        advice=advice or _advice(shape),
         key=telling.key(RULE, shape, digest.name, site),
         label=" ".join(shape.tables),
         scope=digest.name,
@@ -119,10 +115,37 @@ def _finding(digest: Digest, statement: ShapeCalls, loop: telling.Loop) -> Findi
         engine=statement.engine,
         site=site,
         evidence=evidence,
-        fixes=tuple(fixes),
+        fixes=(Fix(kind="rewrite", code=code),) if code else (),
         first_seen=wall(loop.first_ns),
         last_seen=wall(loop.last_ns),
     )
+
+
+def _rewrite(statement: ShapeCalls, loop: telling.Loop, state: Any) -> tuple[str, str]:
+    """One query for what the loop asks for, and the advice to use it; empty where Python cannot be told from it."""
+    form = orm.form_of(state)[0]
+    if form == "get" and len(loop.spots[0].connections) <= 1:  # else: each had a session of its own
+        mapper = orm.entity_of(state)
+        column = orm.primary_key_of(mapper)
+        if column is None:
+            return "", ""
+        name = orm.name_of(mapper)
+        code = f"session.scalars(select({name}).where({name}.{column}.in_(ids)))"
+        awaits = loop.place is not None and loop.place.code.co_flags & inspect.CO_COROUTINE
+        code = f"(await {code}).all()" if awaits else f"{code}.all()"
+        return code, f"load them with one query before the loop, in its session, and keep the result: {code}"
+    found = orm.lookup_of(state) if form != "from_statement" else None
+    # A condition that the mapping or an event added shows as one value more.
+    if found is None or len(statement.shape.tables) != 1 or _values(statement.shape.text) != 1:
+        return "", ""
+    code = fixes.lookup(form, found)
+    absent = "; a value that it does not return has no rows" if found.aggregates else ""
+    return code, f"ask for all of them with one query before the loop: {code}{absent}"
+
+
+def _values(text: str) -> int:
+    """The values in a normalised *text*, without those of its LIMIT."""
+    return text.count("?") - len(_limits(text))
 
 
 def _advice(shape: Shape) -> str:

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import re
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -200,7 +201,6 @@ def paste(source: str, finding: sqlprobe.Finding, options: dict[str, Any]) -> tu
 
 def _before_loop(source: str, line: int, code: str) -> str:
     """*code* in front of the loop around *line*, or of the statement: its `ids` are those the program asks for."""
-    ast.parse(code)
     lines = source.splitlines()
     tree = ast.parse(source)
     function = next(
@@ -283,7 +283,11 @@ def _same(own: ast.Call, head: ast.Call) -> bool:
 
 
 def mend(place: Place, program: Program, expected: Expected, n: int, before: Outcome, *, asynchronous: bool) -> str:
-    """Paste the first fix of the finding, up to ROUNDS times; what is wrong then, empty if it is gone."""
+    """
+    Paste the first fix of the finding, up to ROUNDS times; what is wrong then, empty if it is gone.
+
+    A query that is to stand before a loop has to return what the loop's queries do, all of it and nothing else.
+    """
     source, options, calls = program.source, {}, before.calls
     outcome = before
     for _ in range(ROUNDS):
@@ -292,6 +296,8 @@ def mend(place: Place, program: Program, expected: Expected, n: int, before: Out
             break
         if not finding.fixes:
             return f"no fix: {finding.title}"
+        if "(values)" in finding.fixes[0].code:
+            return ask_for_all(place, program, n, finding, asynchronous=asynchronous)
         try:
             source, options = paste(source, finding, options)
             outcome = place.run(program, source, n, asynchronous=asynchronous, options=options)
@@ -304,6 +310,39 @@ def mend(place: Place, program: Program, expected: Expected, n: int, before: Out
     if outcome.calls >= calls and n > 2 and expected.rule != "row-explosion":
         return f"{outcome.calls} statements instead of {calls}"
     return ""
+
+
+def ask_for_all(place: Place, program: Program, n: int, finding: sqlprobe.Finding, *, asynchronous: bool) -> str:
+    """Run the fix, one query for all `values` that the loop asks for one by one; what is wrong with its rows, or ""."""
+    code, table = finding.fixes[0].code, finding.label.split()[0]
+    asked: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def note(connection: Any, cursor: Any, text: str, parameters: Any, context: Any, many: bool) -> None:
+        if text.startswith("SELECT") and f"FROM {table}" in text:
+            asked.append((text, context.compiled.statement, context.compiled_parameters[0]))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        place.run(program, program.source, n, asynchronous=asynchronous)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    ((looped, _),) = Counter(text for text, *_ in asked).most_common(1)
+    calls = {next(iter(bound.values())): (query, bound) for text, query, bound in asked if text == looped}
+    names = {**vars(corpus_models), "select": sa.select, "func": sa.func, "values": list(calls)}
+    with Session(place.engine) as session, place.engine.connect() as connection:
+        query = eval(code, {**names, "session": session})
+        together = [tuple(row) for row in connection.execute(getattr(query, "statement", query))]
+        single = {value: [tuple(row) for row in connection.execute(*call)] for value, call in calls.items()}
+    apart = [row for rows in single.values() for row in rows]
+    if ".group_by(" in code:
+        worked_out = {value: tuple(row) for value, *row in together}
+        wrong = {value: row for value, (row,) in single.items() if worked_out.get(value, row) != row}
+        wrong |= {value: row for value, (row,) in single.items() if value not in worked_out and any(row)}
+        return f"{code}: {worked_out} instead of {single}" if wrong or not worked_out else ""
+    added = len(together[0]) - len(apart[0]) if together and apart else 0
+    if Counter(row[added:] for row in together) != Counter(apart):
+        return f"{code}: {together} instead of {apart}"
+    return "" if apart or not together else f"{code}: {together} instead of nothing"
 
 
 @contextlib.contextmanager

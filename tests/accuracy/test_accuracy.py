@@ -111,7 +111,7 @@ def verdict(place, program, n, where):
         told["found" if found else "missed", whose] += 1
         if not found:
             wrong.append(f"not told: {want}, but {got}")
-        elif expected.mended:
+        elif expected.mended or _rewrites(outcome, expected):
             told["fixes", expected.rule] += 1
             failure = harness.mend(place, program, expected, n, outcome, asynchronous=asynchronous)
             if failure:
@@ -119,6 +119,12 @@ def verdict(place, program, n, where):
             else:
                 told["mended", expected.rule] += 1
     return wrong
+
+
+def _rewrites(outcome, expected):
+    """Whether a query was printed that is to stand in a loop's place, expected or not: it has to work."""
+    same = [f for f in outcome.findings if (f.rule, f.label) == (expected.rule, expected.label)]
+    return expected.rule == "repeated-statement" and any(f.fixes for f in same)
 
 
 def sizes(program, among):

@@ -93,7 +93,7 @@ def test_lookup_in_a_loop_is_told_with_the_query_for_all(session, findings_of):
     assert {
         "severity": "warning",
         "title": f"SELECT cust ran 5 times with different parameters at {finding.site.file}:{finding.site.line}",
-        "advice": f"load them with one query before the loop: {code}",
+        "advice": f"load them with one query before the loop, in its session, and keep the result: {code}",
         "key": "repeated-statement|SELECT cust|work|look_up.<locals>.<listcomp>",
         "codes": [code],
         "evidence": {"distinct_parameters": 5, "statements_in_scope": 5, "share_of_scope": 1.0},
@@ -107,6 +107,80 @@ def test_lookup_in_a_loop_is_told_with_the_query_for_all(session, findings_of):
         "codes": [fix.code for fix in finding.fixes],
         "evidence": finding.evidence,
     }
+
+
+LOOKUPS = {
+    "a condition more": lambda i: select(Ord).where(Ord.cust_id == i, Ord.id > 0),
+    "either": lambda i: select(Ord).where((Ord.cust_id == i) | (Ord.id == i)),
+    "another comparison": lambda i: select(Ord).where(Ord.cust_id != i),
+    "a function of the column": lambda i: select(Cust).where(sa.func.lower(Cust.name) == f"c{i}"),
+    "the first of several": lambda i: select(Ord).where(Ord.cust_id == i).limit(1),
+    "an offset": lambda i: select(Ord).where(Ord.cust_id == i).offset(1),
+    "distinct": lambda i: select(Ord.cust_id).where(Ord.cust_id == i).distinct(),
+    "grouped": lambda i: select(Ord.id, sa.func.count()).where(Ord.cust_id == i).group_by(Ord.id),
+    "a join": lambda i: select(Ord).join(Note, Note.cust_id == Ord.cust_id).where(Ord.cust_id == i),
+    "a join below": lambda i: select(Ord).select_from(sa.join(Ord, Cust)).where(Ord.cust_id == i),
+    "an alias": lambda i: select(OTHER).where(OTHER.cust_id == i),
+    "options": lambda i: select(Cust).where(Cust.id == i).options(sa.orm.selectinload(Cust.orders)),
+    "an expression": lambda i: select(Ord.id + i).where(Ord.cust_id == i),
+    "a function and a column": lambda i: select(Ord.id, sa.func.max(Ord.id)).where(Ord.cust_id == i),
+    "a function of two": lambda i: select(sa.func.coalesce(Ord.id, 0)).where(Ord.cust_id == i),
+    "its own text": lambda i: select(Ord).from_statement(
+        sa.text("SELECT * FROM ord WHERE cust_id = :i").bindparams(i=i)
+    ),
+    "a criterion for all": lambda i: (
+        select(Ord).where(Ord.cust_id == i).options(sa.orm.with_loader_criteria(Ord, Ord.id > 0))
+    ),
+}
+OTHER = aliased(Ord)
+
+
+@pytest.mark.parametrize("what", LOOKUPS)
+def test_query_that_is_more_than_a_lookup_is_not_written_anew(session, findings_of, what):
+    with findings_of() as found:
+        for number in range(1, 6):
+            session.execute(LOOKUPS[what](number)).all()
+
+    told = [finding for finding in found if finding.rule == "repeated-statement"]
+    assert [()] == [finding.fixes for finding in told]
+    assert "(" not in told[0].advice.replace("selectinload()", "")
+
+
+def test_criterion_that_an_event_adds_is_not_lost_in_a_rewrite(session, findings_of):
+    def add(state):
+        state.statement = state.statement.options(sa.orm.with_loader_criteria(Ord, Ord.id > 0))
+
+    sa.event.listen(session, "do_orm_execute", add)
+    with findings_of() as found:
+        for number in range(1, 6):
+            session.scalars(select(Ord).where(Ord.cust_id == number)).all()
+
+    assert [()] == [finding.fixes for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (lambda i: select(Ord).where(Ord.cust_id == i).order_by(Ord.id), "select(Ord).where(Ord.cust_id.in_(values))"),
+        (
+            lambda i: select(Ord.id).where(i == Ord.cust_id),
+            "select(Ord.cust_id, Ord.id).where(Ord.cust_id.in_(values))",
+        ),
+        (lambda i: select(Cust).where(Cust.id == i).limit(1), "select(Cust).where(Cust.id.in_(values))"),
+        (
+            lambda i: select(sa.func.count().label("n"), sa.func.max(Ord.id)).where(Ord.cust_id == i),
+            "select(Ord.cust_id, func.count(), func.max(Ord.id)).where(Ord.cust_id.in_(values)).group_by(Ord.cust_id)",
+        ),
+    ],
+)
+def test_lookup_by_one_column_is_written_as_one_query_for_all(session, findings_of, query, code):
+    with findings_of() as found:
+        for number in range(1, 6):
+            session.execute(query(number)).all()
+
+    (finding,) = found
+    assert ("repeated-statement", [code]) == (finding.rule, [fix.code for fix in finding.fixes])
+    assert finding.advice.startswith(f"ask for all of them with one query before the loop: {code}")
 
 
 def test_core_statements_in_production_are_told_from_five_on(session, findings_of):
