@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -64,6 +63,8 @@ def parse_budgets(text: str, name: str) -> dict[str, int]:
     Raises:
         BudgetsError: it is no TOML, or holds what is no budget.
     """
+    import tomllib  # 8 ms that most programs have no use for
+
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -8,6 +8,7 @@ to any use, so that no input makes it walk a stretch again and again.
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def shape_of(text: str) -> Shape:
     if len(text) <= _LONG and not ("$" in text and _find_tag(text)):
         reader.read(_short.findall(text))
     else:
-        reader.read(_tokens(text, _long))
+        reader.read(_tokens(text, long_texts()))
     return reader.shape()
 
 
@@ -111,7 +112,6 @@ _RUN = (
     rf"|,(?:\s*+{_CONSTANT}\s*+,){{8,}}{_P}"
 )
 _short: Final = re.compile(rf"{_SKIP}({_TOKEN})", re.DOTALL)
-_long: Final = re.compile(rf"{_SKIP}({_RUN}|{_TAGGED}|{_TOKEN})", re.DOTALL)
 _constant_in: Final = re.compile(_CONSTANT).sub
 _find_rows: Final = re.compile(r"\([^()]*+\)").findall
 _find_tag: Final = re.compile(r"\$[^\W\d]").search
@@ -124,6 +124,12 @@ _number_in_name: Final = re.compile(r"_?\d+").sub
 _type_modifier: Final = re.compile(r"(?<![\w$])\d+").sub
 _blanks: Final = re.compile(r" ?([:(),\[\]]) ?").sub
 _GAP: Final = "\x1f"  # between normalised tokens: a blank may be within one
+
+
+@functools.cache
+def long_texts() -> re.Pattern[str]:
+    """What cuts long texts, and those with tagged quotes: compiled when it is first needed, which takes 10 to 20 ms."""
+    return re.compile(rf"{_SKIP}({_RUN}|{_TAGGED}|{_TOKEN})", re.DOTALL)
 
 
 def _tokens(text: str, expression: re.Pattern[str]) -> Iterator[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -154,6 +153,8 @@ def load_ignores(path: str | os.PathLike[str]) -> tuple[Ignore, ...]:
     Raises:
         IgnoreError: the file cannot be read, is no TOML, or an ignore in it cannot be.
     """
+    import tomllib
+
     name = os.fspath(path)
     try:
         document = tomllib.loads(Path(path).read_text(encoding="utf-8"))

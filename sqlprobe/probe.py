@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from sqlalchemy import Engine
 
-from sqlprobe import autoscope, capture, detectors, faults, ignores, scopes, sites
+from sqlprobe import autoscope, capture, detectors, faults, fingerprint, ignores, scopes, sites
 from sqlprobe.ledger import Ledger
 from sqlprobe.model import SqlprobeError
 from sqlprobe.mute import check_label
@@ -471,6 +471,7 @@ def attach(
             if isinstance(owner, Probe) and (dialect is None or owner.covers(dialect)):
                 raise AlreadyAttached(_already(sync, owner))
         capture.install(repair=True)
+        fingerprint.long_texts()  # not when somebody's first long statement waits for it
         capture.owners = (*capture.owners, probe)
         probe.attached = True
         if chosen.explain:

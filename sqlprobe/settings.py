@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
@@ -246,12 +245,19 @@ def _from_file(path: Path) -> dict[str, Any]:
     """What `[tool.sqlprobe]` in *path* says, by field."""
     try:
         text = path.read_text(encoding="utf-8")
-        document = tomllib.loads(text) if "sqlprobe" in text else {}  # to read it all takes a millisecond and more
-    except (OSError, ValueError) as error:
-        # Not ours to complain of, where it is some other tool's file.
-        if isinstance(error, tomllib.TOMLDecodeError) and _TABLE in text:
-            raise SettingsError(f"{path}: no TOML: {error}; mend the line that is named") from None
+    except (OSError, UnicodeDecodeError):
         return {}
+    if "sqlprobe" not in text:
+        return {}  # to read it all takes a millisecond and more
+
+    import tomllib
+
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        if _TABLE not in text:
+            return {}  # not ours to complain of, where it is some other tool's file
+        raise SettingsError(f"{path}: no TOML: {error}; mend the line that is named") from None
     tool = document.get("tool")
     table = tool.get("sqlprobe", {}) if isinstance(tool, dict) else {}
     if not isinstance(table, dict):

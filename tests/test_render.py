@@ -1117,7 +1117,7 @@ def test_short_place(width, shown):
     assert shown == short_place(DEEP, width, function=True)
 
 
-@hypothesis.given(st.text(), st.integers(0, 10**6), st.integers(8, 60))
+@hypothesis.given(st.text(), st.integers(0, 10**6), st.integers(9, 60))
 def test_a_short_place_fits_and_keeps_the_line(file, line, width):
     shown = short_place(Site(file, line, "f"), width)
 

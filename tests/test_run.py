@@ -81,8 +81,8 @@ class Folder:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            # A shell ignores SIGINT in what it starts in the background: these tests, and all that is below them.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread
+            # A shell ignores SIGINT in what it starts in the background, nohup SIGHUP: these tests, and all below them.
+            preexec_fn=lambda: [signal.signal(each, signal.SIG_DFL) for each in (signal.SIGINT, signal.SIGHUP)],  # noqa: PLW1509
         )
 
     def end(self, process: subprocess.Popen[str]) -> Done:

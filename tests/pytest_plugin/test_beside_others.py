@@ -225,7 +225,8 @@ def test_over(engine):
 
 
 @pytest.mark.exhaustive
-def test_benchmarks_are_not_observed(suite):
+def test_benchmarks_are_not_observed(suite, monkeypatch):
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # the benchmarks' plugin would warn of these tests' own
     tests = """
 def test_fast(benchmark, engine):
     benchmark.pedantic(shop.slowly, args=[engine], rounds=3)

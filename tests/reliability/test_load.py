@@ -205,8 +205,12 @@ def test_attachments_that_come_and_go_leave_nothing(make_engine, monkeypatch, ti
     before = listeners()
     for _ in range(20):
         cycle()
-    first = held()
-    for _ in range(times):
-        cycle()
+    growth = []
+    for _ in range(3):  # what else this process does may grow meanwhile: what leaks does so each time
+        first = held()
+        for _ in range(times):
+            cycle()
+        growth.append(held() - first)
 
-    assert (before, True) == (listeners(), held() - first < times // 2)  # objects: half of one a cycle
+    assert before == listeners()
+    assert min(growth) < times // 2, growth  # objects: half of one a cycle
