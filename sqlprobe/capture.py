@@ -442,7 +442,7 @@ def _count(
                 if compiled is None:
                     place = sites.place_of(sys._getframe(2))  # noqa: SLF001
                 else:
-                    place = sites.place_above_statement(by_session=options is not None)
+                    place = sites.place_above_statement(by_session=options is not None, by_orm=load is not None)
                 if place is not None and watched.counted:
                     tally.seen_at(place)
             muted = _current_ignores() if muting else ()

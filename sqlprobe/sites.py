@@ -37,6 +37,7 @@ _STDLIB: Final = tuple(
 _BARRIERS: Final = ("asyncio/events.py", "asyncio/runners.py", "asyncio/base_events.py")  # of the standard library
 _CONNECTION: Final = f"sqlalchemy{os.sep}engine{os.sep}base.py"  # where Connection.execute() is
 _SESSION: Final = f"sqlalchemy{os.sep}orm{os.sep}session.py"  # where Session.execute() and its kin are
+_ORM: Final = f"sqlalchemy{os.sep}orm{os.sep}context.py"  # where a session's execute() hands an ORM statement on
 _TYPED_IN: Final = ("<stdin>", "<ipython-input", "<doctest", "<console>")
 
 _MAX_KINDS: Final = 20_000  # names of files; code that is generated may have a new one each time
@@ -105,18 +106,26 @@ def place_of(frame: FrameType | None) -> Place | None:
     return None if user is None else _interned(user.f_code, user.f_lasti, None, 0)
 
 
-def place_above_statement(*, by_session: bool) -> Place | None:
+def place_above_statement(*, by_session: bool, by_orm: bool = False) -> Place | None:
     """
     `place_of()` the code that runs a compiled statement, for capture, which calls this two calls below SQLAlchemy's.
 
     A frame that is looked at is first made, which is most of what a walk costs. So the five that are SQLAlchemy's for
-    certain are skipped, and the two that its ORM has above them, where these lead to what they led to in every version
-    known.
+    certain are skipped, and of an ORM statement the three that a session has above them, where these lead to what they
+    led to in every version known.
     """
     try:
-        frame = sys._getframe(10 if by_session else 7)  # noqa: SLF001
-        if frame.f_code.co_filename.endswith(_SESSION if by_session else _CONNECTION):
-            return place_of(frame.f_back)
+        if by_session:
+            frame = sys._getframe(10)  # noqa: SLF001
+            if frame.f_code.co_filename.endswith(_SESSION):
+                return place_of(frame.f_back)
+        # A connection may run an ORM statement too.
+        elif by_orm and sys._getframe(8).f_code.co_filename.endswith(_ORM):  # noqa: SLF001
+            return place_of(sys._getframe(10))  # noqa: SLF001
+        else:
+            frame = sys._getframe(7)  # noqa: SLF001
+            if frame.f_code.co_filename.endswith(_CONNECTION):
+                return place_of(frame.f_back)
     except ValueError:  # the stack is not that deep
         pass
     return place_of(sys._getframe(3))  # noqa: SLF001

@@ -493,9 +493,10 @@ def test_frames_that_are_skipped_change_no_site(engine, monkeypatch):
     place_of = sites.place_of
     monkeypatch.setattr(sites, "place_of", lambda frame: (looked_at.append(frame), place_of(frame))[1])
     found = []
-    for above_session, above_connection in ((sites._SESSION, sites._CONNECTION), ("elsewhere", "elsewhere")):
-        monkeypatch.setattr(sites, "_SESSION", above_session)
-        monkeypatch.setattr(sites, "_CONNECTION", above_connection)
+    for known in (True, False):
+        if not known:
+            for name in ("_SESSION", "_CONNECTION", "_ORM"):
+                monkeypatch.setattr(sites, name, "elsewhere")
         found.append(places_of(engine))
         walked_from = [looked_at.pop(0).f_code.co_name for _ in looked_at[:]]
         found.append(walked_from.count("_exec_single_context"))

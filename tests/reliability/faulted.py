@@ -136,6 +136,7 @@ def main() -> None:
 
     sys.meta_path.insert(0, _Faults())
     from sqlprobe import autoscope, capture, faults, ignores, orm, scopes
+    from sqlprobe.detectors import n_plus_one
 
     source = (HERE / "workload.py").read_text()
     code_of = lambda: compile(source, str(HERE / "workload.py"), "exec")  # noqa: E731
@@ -149,6 +150,7 @@ def main() -> None:
         for module in [each for name, each in sys.modules.items() if name.partition(".")[0] == "sqlprobe"]:
             for each in vars(module).values():
                 getattr(each, "cache_clear", lambda: None)()
+        n_plus_one._mended.clear()
         scopes._open.clear()
         scopes.current.set(None)
         ignores.forget()

@@ -56,7 +56,7 @@ class DiscoveryFlow(Base):
     status: Mapped[str] = mapped_column(String(20))
     created_at: Mapped[datetime]
     failed_at: Mapped[datetime | None]
-    phase_state: Mapped[dict[str, Any]]
+    phase_state: Mapped[dict[str, Any]] = mapped_column(JSONB)
 
     master_flow: Mapped[MasterFlow | None] = relationship(back_populates="discovery_flows")
     assets: Mapped[list[Asset]] = relationship(lazy="joined")
@@ -125,7 +125,7 @@ class Pattern(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     pattern_id: Mapped[str] = mapped_column(String(255), index=True)
     client_account_id: Mapped[UUID] = mapped_column(ForeignKey("migration.client_accounts.id"), index=True)
-    pattern_data: Mapped[dict[str, Any] | None]
+    pattern_data: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     embedding: Mapped[list[float] | None] = mapped_column(Vector(1024))
 
     __table_args__ = (
