@@ -45,6 +45,7 @@ _MAX_KINDS: Final = 20_000  # names of files; code that is generated may have a 
 _kinds: dict[str, int] = {}  # co_filename -> what it is
 _packages: tuple[str, ...] = ()  # the user's own packages inside site-packages
 _path_map: tuple[tuple[str, str], ...] = ()
+_NOBODY: Final = id(None)  # the caller's code, where there is none
 _places: dict[tuple[int, int, int, int], Place] = {}
 
 
@@ -83,6 +84,24 @@ def configure(packages: Iterable[str], path_map: Mapping[str, str]) -> None:
 
 def place_of(frame: FrameType | None) -> Place | None:
     """The user's line at or above *frame*; None where none is on the stack."""
+    # Most often it is here, and the frame above is the user's too, or one that ends the search.
+    if frame is not None:
+        code, kinds = frame.f_code, _kinds
+        if kinds.get(code.co_filename) == _USER and (above := frame.f_back) is not None:
+            caller = above.f_code
+            kind = kinds.get(caller.co_filename)
+            if kind == _USER:
+                known = _places.get((id(code), frame.f_lasti, id(caller), above.f_lasti))
+            elif kind == _BARRIER:
+                known = _places.get((id(code), frame.f_lasti, _NOBODY, 0))
+            else:
+                known = None
+            if known is not None:
+                return known
+    return _walk(frame)
+
+
+def _walk(frame: FrameType | None) -> Place | None:
     user: FrameType | None = None
     kinds = _kinds
     hopped = False
@@ -111,8 +130,8 @@ def place_above_statement(*, by_session: bool, by_orm: bool = False) -> Place | 
     `place_of()` the code that runs a compiled statement, for capture, which calls this two calls below SQLAlchemy's.
 
     A frame that is looked at is first made, which is most of what a walk costs. So the five that are SQLAlchemy's for
-    certain are skipped, and of an ORM statement the three that a session has above them, where these lead to what they
-    led to in every version known.
+    certain are skipped, and of an ORM statement those that a session has above them, where these lead to what they led
+    to in every version known.
     """
     try:
         if by_session:
@@ -121,7 +140,7 @@ def place_above_statement(*, by_session: bool, by_orm: bool = False) -> Place | 
                 return place_of(frame.f_back)
         # A connection may run an ORM statement too.
         elif by_orm and sys._getframe(8).f_code.co_filename.endswith(_ORM):  # noqa: SLF001
-            return place_of(sys._getframe(10))  # noqa: SLF001
+            return place_of(sys._getframe(11))  # noqa: SLF001
         else:
             frame = sys._getframe(7)  # noqa: SLF001
             if frame.f_code.co_filename.endswith(_CONNECTION):
