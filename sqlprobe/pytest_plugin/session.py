@@ -102,7 +102,8 @@ class Session:
         return self._held.pop((item.nodeid, when), None)
 
     def limits_of(self, item: pytest.Item) -> Limits:
-        return item.stash.get(LIMITS, self._suite)
+        # Stash.get() raises and catches where there is nothing, as for most tests.
+        return item.stash[LIMITS] if LIMITS in item.stash else self._suite  # noqa: SIM401
 
     # --- collection ------------------------------------------------------------------------------------------------
 
@@ -148,9 +149,8 @@ class Session:
     def pytest_runtest_call(self, item: pytest.Item) -> Wrapped:
         limits = self.limits_of(item)
         mode = limits.mode or self.options.mode
-        watcher = item.stash.get(WATCHER, None)
-        if watcher is not None:
-            watcher.begin()
+        if WATCHER in item.stash:
+            item.stash[WATCHER].begin()
         growth.unawaited()
         self.calling = item
         try:
@@ -162,9 +162,8 @@ class Session:
                 result = yield from self._observed(item, limits, mode)
         finally:
             self.calling = None
-            watcher = item.stash.get(WATCHER, None)  # the test itself may have asked for it
-            if watcher is not None:
-                watcher.end()
+            if WATCHER in item.stash:  # the test itself may have asked for it
+                item.stash[WATCHER].end()
         if growth.unawaited():
             raise TestFailed(
                 f"{item.name}: an async sqlprobe.assert_constant() was never awaited, so it tested nothing.\n"

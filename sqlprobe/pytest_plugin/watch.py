@@ -76,8 +76,9 @@ class Run:
         given = record[7]
         if given is not None and not (type(given) is tuple and LIGHT.issuperset(map(type, given))):
             record = scopes.slim(record)
-        self._pending.append((record, scope))
-        if len(self._pending) >= scopes.BATCH and self._lock.acquire(blocking=False):
+        pending = self._pending
+        pending.append((record, scope))
+        if len(pending) >= scopes.BATCH and self._lock.acquire(blocking=False):
             try:
                 self.drain()
             finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import pytest
+import sqlalchemy as sa
 
 from sqlprobe import faults
 from sqlprobe.plans import judge
@@ -267,31 +268,62 @@ def test_deep_offset_is_told_from_a_thousand_rows_on(world, offset, expected):
     assert expected == [f.rule for f in found]
     if expected:
         assert f"about {offset:,} rows of t are read to be skipped by OFFSET" == found[0].title
-        assert (
-            ".where(tuple_(t.c.email, t.c.id) > tuple_(last.email, last.id)).order_by(t.c.email, t.c.id).limit(size)"
-            == found[0].fixes[0].code
-        )
+        code = ".where(tuple_(t.c.email, t.c.id) > tuple_(last.email, last.id)).order_by(t.c.email, t.c.id).limit(size)"
+        assert [code] == [fix.code for fix in found[0].fixes]
+
+
+def by(sign, *names, backward=False):
+    columns, suffix = [f"t.c.{name}" for name in names], ".desc()" if backward else ""
+    last, order = ", ".join(f"last.{name}" for name in names), ", ".join(f"{column}{suffix}" for column in columns)
+    return [f".where(tuple_({', '.join(columns)}) {sign} tuple_({last})).order_by({order}).limit(size)"]
 
 
 @pytest.mark.parametrize(
     ("order", "codes"),
     [
-        (
-            "email DESC, id DESC",
-            [
-                (
-                    ".where(tuple_(t.c.email, t.c.id) < tuple_(last.email, last.id))"
-                    ".order_by(t.c.email.desc(), t.c.id.desc()).limit(size)"
-                )
-            ],
-        ),
-        ("email, id DESC", []),
+        ("ORDER BY email DESC, id DESC", by("<", "email", "id", backward=True)),
+        ("ORDER BY email, id DESC", []),
+        ("ORDER BY id", by(">", "id")),  # these come from the index
+        ("ORDER BY id DESC", by("<", "id", backward=True)),
+        ("ORDER BY lower(email), id", []),
+        ("ORDER BY email, x, tenant, id", []),
+        ("", []),
     ],
 )
-def test_deep_offset_pages_in_the_direction_of_the_query(world, order, codes):
-    (found,) = world.findings(f"SELECT * FROM t ORDER BY {order} LIMIT 50 OFFSET 20000")
+def test_deep_offset_pages_in_the_order_of_the_query(world, order, codes):
+    (found,) = world.findings(f"SELECT * FROM t {order} LIMIT 50 OFFSET 20000")
 
     assert ("deep-offset", codes) == (found.rule, [fix.code for fix in found.fixes])
+    assert ("nothing sorts the rows" in found.advice) == (not order)
+
+
+@pytest.mark.parametrize("order", ["email", "email DESC", "id", "id DESC", "x DESC, id DESC"])
+def test_deep_offset_has_a_rewrite_that_returns_the_page(world, tables, order):
+    (found,) = world.findings(f"SELECT * FROM t ORDER BY {order} LIMIT 50 OFFSET 20000")
+    engine = sa.create_engine(tables())
+    t = sa.Table("t", sa.MetaData(), sa.Column("id"), sa.Column("email"), sa.Column("x"))
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"SELECT * FROM t ORDER BY {order} LIMIT 50 OFFSET 19950").all()
+        page = connection.exec_driver_sql(f"SELECT id FROM t ORDER BY {order} LIMIT 50 OFFSET 20000").all()
+        names = {"t": t, "tuple_": sa.tuple_, "last": rows[-1], "size": 50, "query": sa.select(t.c.id)}
+        rewritten = connection.execute(eval(f"query{found.fixes[0].code}", names)).all()
+    engine.dispose()
+
+    assert page == rewritten
+
+
+def test_deep_offset_has_no_rewrite_where_rows_would_be_lost(world, changed):
+    statement = "SELECT * FROM t ORDER BY x LIMIT 50 OFFSET 20000"
+    (sure,) = world.findings(statement)
+    with changed(
+        "UPDATE t SET x = NULL WHERE id <= 3000; ANALYZE t",
+        undo="UPDATE t SET x = id % 5000 WHERE x IS NULL; ANALYZE t",
+    ):
+        (null,) = world.findings(statement)
+    with changed("ALTER TABLE t DROP CONSTRAINT t_pkey", undo="ALTER TABLE t ADD PRIMARY KEY (id)"):
+        (alike,) = world.findings(statement)  # nothing tells rows of one x apart
+
+    assert (by(">", "x", "id"), [], []) == tuple([fix.code for fix in each.fixes] for each in (sure, null, alike))
 
 
 def test_deep_offset_is_silent_for_a_page_by_its_last_row(world, changed):

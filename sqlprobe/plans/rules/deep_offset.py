@@ -27,7 +27,7 @@ from sqlprobe.plans.rules import Smell
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlprobe.plans.catalog import Catalog
+    from sqlprobe.plans.catalog import Catalog, Relation
     from sqlprobe.plans.plan import Node, Plan
     from sqlprobe.settings import Settings
 
@@ -35,6 +35,7 @@ RULE: Final = "deep-offset"
 _DEEP: Final = 1_000  # rows: a few milliseconds, and the next page takes more
 _TIMES: Final = 10
 _MAX_KEYS: Final = 3  # columns of a code that is shown
+_ADVICE: Final = "page by the last row seen instead of by number: WHERE (sort columns) > (those of the last row)"
 
 
 def check(plan: Plan, catalog: Catalog, settings: Settings) -> Iterable[Smell]:  # noqa: ARG001 - as every rule's
@@ -48,39 +49,60 @@ def check(plan: Plan, catalog: Catalog, settings: Settings) -> Iterable[Smell]: 
         below = next((each for each in node.walk() if each.is_scan and each.relation), None)
         relation = catalog.of(below) if below is not None else None
         label = relation.label if relation is not None else (below.relation if below is not None else "")
-        keys = _sorted_by(node)
+        keys = _sorted_by(node, below, relation)
         yield Smell(
             rule=RULE,
             nodes=(node, *(each for each in node.walk() if each.kind in {"Sort", "Incremental Sort"})),
             title=f"about {skipped:,.0f} rows{f' of {label}' if label else ''} are read to be skipped by OFFSET",
-            advice="page by the last row seen instead of by number: WHERE (sort columns) > (those of the last row)",
+            advice=f"{_ADVICE}; nothing sorts the rows, so pages may overlap" if keys is None else _ADVICE,
             label=label,
-            detail=",".join(name for name, _ in keys),
+            detail=",".join(name for name, _ in keys or ()),
             evidence={"rows_skipped": round(skipped), "rows_returned": round(returned)},
-            fixes=tuple(
-                Fix(kind="rewrite", code=code)
-                for code in _codes(below.relation if below is not None else "table", keys)
-            ),
+            fixes=tuple(Fix(kind="rewrite", code=code) for code in _codes(relation, keys or [])),
             seconds_share=1.0,
         )
 
 
-def _sorted_by(limit: Node) -> list[tuple[str, bool]]:
-    """The columns that the rows below come sorted by, as far as a Sort tells, and whether the last come first."""
-    sort = next((each for each in limit.walk() if each.kind in {"Sort", "Incremental Sort"}), None)
-    keys = sort.sort_keys() if sort is not None else ()
-    columns = [(key.expression.bare(), key.descending) for key in keys]
-    return [(column.name, descending) for column, descending in columns if column.kind == "column"][:_MAX_KEYS]
+def _sorted_by(limit: Node, scan: Node | None, relation: Relation | None) -> list[tuple[str, bool]] | None:
+    """
+    The columns that the rows come sorted by, as the Sort or the index says, and whether the last come first.
 
-
-def _codes(table: str, keys: list[tuple[str, bool]]) -> list[str]:
-    """The rewrite; none where columns are sorted in different directions, which no comparison of two rows follows."""
-    if len({descending for _, descending in keys}) > 1:
+    Empty where they are not plain columns of the one table that is read, or too many; None where nothing sorts.
+    """
+    if relation is None or scan is None or sum(each.is_scan for each in limit.walk()) > 1:
         return []
-    names = [name for name, _ in keys] or ["sort_key"]
-    columns = [f"{table}.c.{name}" for name in (names if "id" in names else [*names, "id"])]
-    last = ", ".join(f"last.{column.rpartition('.')[2]}" for column in columns)
-    descending = bool(keys) and keys[0][1]
+    sort = next((each for each in limit.walk() if each.kind in {"Sort", "Incremental Sort"}), None)
+    if sort is not None:
+        sorts = [(key.expression.bare(), key.descending) for key in sort.sort_keys()]
+        keys = [(column.name if column.kind == "column" else "", descending) for column, descending in sorts]
+    else:
+        index = relation.index(scan.index)
+        if index is None or index.method != "btree":
+            return None
+        backward = str(scan.fields.get("Scan Direction")) == "Backward"
+        keys = [(key.column, key.descending != backward) for key in index.keys]
+    return keys if len(keys) <= _MAX_KEYS and all(name for name, _ in keys) else []
+
+
+def _codes(relation: Relation | None, keys: list[tuple[str, bool]]) -> list[str]:
+    """
+    The rewrite. None where columns are sorted in different directions, which no comparison of two rows follows, where
+    nothing tells two rows with equal ones apart, and where one of them may be NULL: such a row compares with nothing.
+    """
+    if relation is None or len({descending for _, descending in keys}) != 1:
+        return []
+    names = [name for name, _ in keys]
+    if not relation.is_unique(names):
+        primary = next((index.columns for index in relation.usable_indexes if index.primary), None)
+        if primary is None:
+            return []
+        names += [name for name in primary if name not in names]
+    for column in map(relation.column, names):
+        if column is None or not (column.not_null or column.null_share == 0):
+            return []
+    columns = [f"{relation.name}.c.{name}" for name in names]
+    last = ", ".join(f"last.{name}" for name in names)
+    descending = keys[0][1]
     order = ", ".join(f"{column}.desc()" if descending else column for column in columns)
     sign = "<" if descending else ">"
     return [f".where(tuple_({', '.join(columns)}) {sign} tuple_({last})).order_by({order}).limit(size)"]
