@@ -4,7 +4,8 @@ The observer of one process of `sqlprobe run`: everything that the process runs,
 It has no thread and no timer: a thread would make the program's own forks warn (CPython 3.12), and be missing after
 them. What was seen is saved when the process ends, on the way by a statement that finds the last save old, and when
 the command or a process that is about to kill this one asks for it by a signal. Files in the folder of the run, by
-process (pid and time of birth): `.none` SQLAlchemy is there, `.part` some statements are not saved, `.json` all are.
+process (pid and time of birth): `.none` SQLAlchemy is there, `.part` some statements are not saved, `.json` all are,
+`.failed-28` they could not be, for the reason of that number (`errno`).
 """
 
 from __future__ import annotations
@@ -135,8 +136,10 @@ class Observer(Recording):
                 self._due_ns = 0
                 self._save()
                 self._path("part").replace(self._path("json"))
-        except OSError:
+        except FileNotFoundError:
             pass  # the run has ended, and its folder is gone: nobody waits for this process
+        except OSError as error:
+            self._give_up(error)
         except Exception as error:  # noqa: BLE001 - ours, while the program ends
             faults.count("last save", error)
 
@@ -205,6 +208,19 @@ class Observer(Recording):
         temporary = self._path(f"{get_ident()}.tmp")
         temporary.write_text(self.report().to_json(), encoding="utf-8")
         temporary.replace(self._path("part"))
+
+    def _give_up(self, error: OSError) -> None:
+        """Leave what was saved before, and the reason as a file's name: for contents there may be no room."""
+        with suppress(OSError):
+            self._path(f"{get_ident()}.tmp").unlink(missing_ok=True)
+            part, failed = self._path("part"), self._path(f"failed-{error.errno or 0}")
+            if part.exists() and part.stat().st_size:
+                part.replace(self._path("json"))
+                failed.touch()
+            elif part.exists():
+                part.replace(failed)
+            else:
+                failed.touch()
 
     def _path(self, suffix: str) -> Path:
         return self._folder / f"{os.getpid()}-{self._born}.{suffix}"

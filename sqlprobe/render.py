@@ -393,7 +393,7 @@ class _Page:
         context = _context(report)
         if context:
             self.prose(" · ".join(context), "dim", first=[("          ", "")], indent=len("sqlprobe: "))
-        if report.statements:
+        if report.statements or report.notes:  # which tell why there are none
             return
         self.title("WHAT TO CHECK")
         for check in _checks(report):

@@ -104,7 +104,16 @@ def run(program: Sequence[str], settings: Settings) -> Outcome:
 
     Meanwhile signals are the program's: what comes from the terminal it has got by itself, the rest is passed on.
     """
-    with tempfile.TemporaryDirectory(prefix="sqlprobe-run-", ignore_cleanup_errors=True) as folder:
+    try:
+        made = tempfile.TemporaryDirectory(prefix="sqlprobe-run-", ignore_cleanup_errors=True)
+    except OSError as error:  # the program is what matters
+        note = (
+            f"Nothing was observed: no folder could be made for what processes report ({error.strerror}); make room, "
+            "or set TMPDIR to a folder that has it"
+        )
+        status = _supervise([sys.executable, *_interpreter_options(), *program], dict(os.environ), None)
+        return Outcome(status, Report(notes=(note,)), met_sqlalchemy=True)
+    with made as folder:
         if os.geteuid() == 0:
             # Servers give up root before they work; the random name, which they know, cannot be listed.
             os.chmod(folder, 0o733)  # noqa: PTH101, S103
@@ -127,6 +136,9 @@ def gather(folder: Path) -> tuple[Report, bool]:
     for path in sorted(folder.glob("*.note")):
         text = path.read_text(encoding="utf-8", errors="replace")
         notes.append(f"Process {_pid(path)} could not be observed: {text}")
+    for path in sorted(folder.glob("*.failed-*")):
+        reason = os.strerror(int(path.suffix.rpartition("-")[2]))
+        notes.append(f"Process {_pid(path)} could not save what it did at last: {reason}; make room, or set TMPDIR")
     merged = Report.merge(*reports) if reports else Report()
     return dataclasses.replace(merged, notes=(*merged.notes, *notes)), bool(next(folder.iterdir(), None))
 
@@ -147,7 +159,7 @@ def _environment(folder: str, settings: Settings) -> dict[str, str]:
     }
 
 
-def _supervise(command: Sequence[str], environment: dict[str, str], folder: Path) -> int:
+def _supervise(command: Sequence[str], environment: dict[str, str], folder: Path | None) -> int:
     """Run *command* to its end; its status as `Popen.returncode` tells it."""
     dies_with_us = _dies_with_us()
     with _blocked({*_PASSED_ON, signal.SIGCHLD}) as (waited, before):
@@ -160,9 +172,11 @@ def _supervise(command: Sequence[str], environment: dict[str, str], folder: Path
         while process.poll() is None:
             number, typed = _next_signal(waited)
             if number == 0:
-                _ask_idle(folder)
+                if folder is not None:
+                    _ask_idle(folder)
             elif number != signal.SIGCHLD and not typed:
-                ask(str(folder), process.pid, number)
+                if folder is not None:
+                    ask(str(folder), process.pid, number)
                 process.send_signal(number)
     return process.returncode
 

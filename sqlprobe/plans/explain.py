@@ -25,6 +25,7 @@ from sqlprobe.fingerprint import shape_of
 from sqlprobe.model import SqlprobeError
 from sqlprobe.plans import conditions
 from sqlprobe.plans import plan as plans
+from sqlprobe.plans.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -43,6 +44,7 @@ Reason = Literal[
 
 MAX_STATEMENT: Final = 1_000_000  # characters: a longer one costs the server more to read than its plan tells
 _FRESH_SECONDS: Final = 1.0  # a connection that is older than our asking for it is somebody else's
+GRACE_SECONDS: Final = 5.0  # beyond the server's own limits: an answer that takes longer does not come
 _GENERIC_FROM: Final = 160_000
 _SERVER_FROM: Final = 120_000  # EXPLAIN (SETTINGS); older servers are out of support
 
@@ -241,12 +243,16 @@ class Session:
         self._is_asyncpg = engine.dialect.driver == "asyncpg"
         self._is_psycopg = engine.dialect.driver == "psycopg"
         self._open = False
+        self._watchdog: Watchdog | contextlib.nullcontext[None] = contextlib.nullcontext()
         try:
             self._take_over(engine, began)
         except Refused:
             raise
         except Exception as error:  # noqa: BLE001 - as above
             raise _refused(error, reaching=True) from None
+        # Now it is ours for certain.
+        longest = max(limits.lock_seconds, limits.statement_seconds, limits.analyze_seconds)
+        self._watchdog = Watchdog(self._driver, longest + GRACE_SECONDS)
 
     def explain(self, sample: Sample, *, analyze: bool = False, settings: Sequence[tuple[str, str]] = ()) -> Explained:
         """
@@ -339,6 +345,8 @@ class Session:
         """Leave nothing open."""
         if self._open:
             self._rollback()
+        if isinstance(self._watchdog, Watchdog):
+            self._watchdog.end()
 
     # --- one transaction ---------------------------------------------------------------------------------------------
 
@@ -497,11 +505,12 @@ class Session:
 
     def _run(self, statement: str, parameters: Any = None, *, utility: bool = False) -> list[tuple[Any, ...]]:
         try:
-            if self._is_asyncpg:
-                return self._run_asyncpg(statement, parameters, utility=utility)
-            if self._is_psycopg and self._dialect.is_async:
-                return self._run_async_psycopg(statement, parameters, utility=utility)
-            return self._run_cursor(statement, parameters, utility=utility)
+            with self._watchdog:
+                if self._is_asyncpg:
+                    return self._run_asyncpg(statement, parameters, utility=utility)
+                if self._is_psycopg and self._dialect.is_async:
+                    return self._run_async_psycopg(statement, parameters, utility=utility)
+                return self._run_cursor(statement, parameters, utility=utility)
         except Exception as error:  # noqa: BLE001 - of whichever driver
             raise _refused(error) from None
 

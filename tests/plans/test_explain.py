@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 import time
 
@@ -353,6 +354,77 @@ def test_no_server_is_an_answer(engine_on, database):
     engine = sa.create_engine(database().set(database="nowhere"))
 
     assert "unavailable" == refusal(engine, "SELECT 1").reason
+
+
+class Wire:
+    """A way to the server at *path* over TCP; once `cut`, it takes what comes and hands nothing on, either way."""
+
+    def __init__(self, path):
+        self.path = path
+        self.cut = threading.Event()
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.socket(socket.AF_UNIX)
+                far.connect(self.path)
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self.hand_on, args=(source, target), daemon=True).start()
+
+    def hand_on(self, source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if not self.cut.is_set():
+                    target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg", "psycopg_async"])
+def test_a_network_that_swallows_answers_is_given_up(database, engine_on, monkeypatch, driver):
+    monkeypatch.setattr(explain, "GRACE_SECONDS", 0.2)
+    url = database()
+    wire = Wire(f"{url.query['host']}/.s.PGSQL.{url.query.get('port', 5432)}")
+    there = sa.URL.create("postgresql+psycopg", url.username, host="127.0.0.1", port=wire.port, database=url.database)
+    synchronous = driver in {"psycopg", "psycopg2"}
+    there = there.set(drivername=f"postgresql+{driver}")
+    engine = sa.create_engine(there) if synchronous else create_async_engine(there).sync_engine
+    limits = Limits(statement_seconds=0.3, analyze_seconds=0.3)
+
+    def work(session):
+        before = session.explain(Sample("SELECT 1", None)).plan.root.kind
+        wire.cut.set()
+        try:
+            session.explain(Sample("SELECT 2", None))
+        except Refused as refused:
+            return before, refused.reason
+        return before, "answered"
+
+    try:
+        assert ("Result", "unavailable") == explain.on_connection(engine, work, limits)
+    finally:
+        wire.listener.close()
+    assert [] == [each for each in threading.enumerate() if each.name == "sqlprobe-watchdog" and not _ends(each)]
+
+
+def _ends(thread):
+    thread.join(60)
+    return not thread.is_alive()
+
+
+def test_the_watchdog_leaves_a_connection_that_answers_alone(engine_on, monkeypatch):
+    monkeypatch.setattr(explain, "GRACE_SECONDS", 0.0)
+    limits = Limits(statement_seconds=0.2, analyze_seconds=0.2)
+
+    def work(session):
+        session.explain(Sample("SELECT 1", None))
+        time.sleep(0.5)  # between two questions: as long as we like
+        return session.explain(Sample("SELECT 2", None)).plan.root.kind
+
+    assert "Result" == explain.on_connection(engine_on(), work, limits)
 
 
 def test_a_value_that_cannot_be_sent_is_no_lost_server(engine_on):
