@@ -76,6 +76,12 @@ def _orm(engine):
         with sqlprobe.ignore("n-plus-one", reason="meant"):
             said.extend(len(parent.children) for parent in session.scalars(sa.select(Parent).limit(3)))
         said.extend(session.get(Parent, key).name for key in (1, 2, 1))
+        for key in (1, 2, 3):
+            owned = sa.select(Child).where(Child.parent_id == key)
+            said.append([child.id for child in session.scalars(owned)])
+            count = sa.select(sa.func.count(Child.id)).where(Child.parent_id == key)
+            said.append(session.scalar(count))
+            said.append(session.query(Child).filter_by(parent_id=key).count())
         session.rollback()
     return said
 
