@@ -316,16 +316,28 @@ def test_plan_regression_is_told_when_the_plan_changed_and_got_slower(shop, make
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("seconds", "expected"), [(0.011, False), (0.1, True)])
-def test_another_plan_that_is_as_fast_is_no_regression(stats_of, seconds, expected):
-    def plan(kind, seconds, calls):
+# Kind of plan, seconds a call so far, calls so far, and (after the third) the engine.
+COURSES = {
+    "slower": ([("Seq Scan", 0.01, 10), ("Index Scan", 0.1, 30)], True),
+    "as fast": ([("Seq Scan", 0.01, 10), ("Index Scan", 0.011, 30)], False),
+    "faster": ([("Seq Scan", 0.01, 10), ("Index Scan", 0.004, 30)], False),
+    "slower with the same plan": ([("Seq Scan", 0.01, 10), ("Seq Scan", 0.1, 30)], False),
+    "twice a short time": ([("Seq Scan", 0.0001, 10), ("Index Scan", 0.0002, 30)], False),
+    "too few calls since": ([("Seq Scan", 0.01, 10), ("Index Scan", 0.05, 12)], False),
+    "too few calls before": ([("Seq Scan", 0.01, 2), ("Index Scan", 0.1, 30)], False),
+    "on another engine": ([("Seq Scan", 0.01, 10), ("Index Scan", 0.1, 30, "replica")], False),
+    "slow before it changed": ([("Seq Scan", 0.01, 10), ("Seq Scan", 0.1, 100), ("Index Scan", 0.1, 200)], False),
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+def test_a_plan_that_changed_is_a_regression_only_if_it_is_slower_for_it(stats_of, course):
+    def compare(kind, seconds, calls, engine="main"):
         made = parse({"Plan": {"Node Type": kind, "Plan Rows": 1}})
-        return dataclasses.replace(made, statement=stats_of(seconds, calls=calls))
+        return history.compare(("f", engine), dataclasses.replace(made, statement=stats_of(seconds, calls=calls)))
 
     history = History()
-    smells = [
-        history.compare(("f", "e"), plan(kind, each, calls))
-        for kind, each, calls in (("Seq Scan", 0.01, 10), ("Index Scan", seconds, 30))
-    ]
+    steps, expected = COURSES[course]
+    smells = [compare(*step) for step in steps]
 
-    assert [False, expected] == [smell is not None for smell in smells]
+    assert [*[False] * (len(steps) - 1), expected] == [smell is not None for smell in smells]
