@@ -133,14 +133,14 @@ def _rewrite(statement: ShapeCalls, loop: telling.Loop, state: Any) -> tuple[str
         code = f"session.scalars(select({name}).where({name}.{column}.in_(ids)))"
         awaits = loop.place is not None and loop.place.code.co_flags & inspect.CO_COROUTINE
         code = f"(await {code}).all()" if awaits else f"{code}.all()"
-        return code, f"load them with one query before the loop, in its session, and keep the result: {code}"
+        return code, "load them with one query before the loop, in its session, and keep the result"
     found = orm.lookup_of(state) if form != "from_statement" else None
     # A condition that the mapping or an event added shows as one value more.
     if found is None or len(statement.shape.tables) != 1 or _values(statement.shape.text) != 1:
         return "", ""
     code = fixes.lookup(form, found)
     absent = "; a value that it does not return has no rows" if found.aggregates else ""
-    return code, f"ask for all of them with one query before the loop: {code}{absent}"
+    return code, f"ask for all of them with one query before the loop{absent}"
 
 
 def _values(text: str) -> int:
