@@ -237,6 +237,9 @@ class Session:
         """
         function = getattr(item, "obj", None)
         is_case = type(item).__name__ == "TestCaseFunction"
+        handle = getattr(function, "hypothesis", None)
+        if handle is None and not is_case:
+            return None
 
         def observed(inner: Callable[..., Any]) -> Callable[..., Any]:
             @functools.wraps(inner)
@@ -254,7 +257,6 @@ class Session:
 
             return call
 
-        handle = getattr(function, "hypothesis", None)
         inner = getattr(handle, "inner_test", None)
         if handle is not None and inner is not None:  # each example is a test: statements of two are not repeated
             if inspect.iscoroutinefunction(inner):
