@@ -357,7 +357,7 @@ def locks_rows(compile_state: Any) -> bool:
 
 def joined_collections(compile_state: Any) -> list[tuple[Any, ...]]:
     """The ways (relationships) to each collection that a query loads by a join, the longest of each way only."""
-    if not getattr(compile_state, "multi_row_eager_loaders", False):
+    if not getattr(compile_state, JOINS, False):
         return []
     ways = []
     for key in compile_state.attributes:
@@ -382,6 +382,7 @@ def primary_key_of(mapper: Any) -> str | None:
     return str(mapper.get_property_by_column(mapper.primary_key[0]).key)
 
 
+JOINS: Final = "multi_row_eager_loaders"  # of a compile state: whether a collection is joined
 _JOINED: Final = ("eager_row_processor", "user_defined_eager_row_processor")
 
 

@@ -74,8 +74,14 @@ class Run:
     def take(self, record: tuple[Any, ...], scope: Scope | None) -> None:
         """Append a `Record`. Called by capture, in whatever thread."""
         given = record[7]
-        if given is not None and not (type(given) is tuple and LIGHT.issuperset(map(type, given))):
-            record = scopes.slim(record)
+        if given is not None:
+            if type(given) is tuple:
+                for value in given:  # mostly one or two
+                    if type(value) not in LIGHT:
+                        record = scopes.slim(record)
+                        break
+            else:
+                record = scopes.slim(record)
         pending = self._pending
         pending.append((record, scope))
         if len(pending) >= scopes.BATCH and self._lock.acquire(blocking=False):
@@ -147,7 +153,7 @@ class Run:
         if self._settings.budgets:
             return not pending
         shapes = set()
-        slow_ns = self._settings.slow_ns
+        slow_ns, joins = self._settings.slow_ns, orm.JOINS
         ns = all_rows = errors = 0
         for record, scope in pending:
             tally, _, elapsed, rows, load, _, extra, _, ignores = record
@@ -155,7 +161,7 @@ class Run:
                 scope is not None
                 or elapsed >= slow_ns
                 or ignores
-                or (load is not None and (load[0] != OTHER or orm.joined_collections(load[1])))
+                or (load is not None and (load[0] != OTHER or getattr(load[1], joins, False)))
             ):
                 return False
             shapes.add(tally.shape.fingerprint)
