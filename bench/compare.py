@@ -68,7 +68,9 @@ def environment(line: str) -> tuple[str, dict[str, str]]:
 
 def run(python: str, script: str, *options: str) -> None:
     print(f"\n== {script} {' '.join(options)} ==", flush=True)
-    done = subprocess.run([python, str(HERE / script), *options], check=False, cwd=ROOT)
+    # Otherwise every start-up compiles all of SQLAlchemy, where that was installed uncompiled.
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run([python, str(HERE / script), *options], check=False, cwd=ROOT, env=inherited)
     if done.returncode:
         print(f"{script} ended with status {done.returncode}: its part of RESULTS.md is of an earlier run, or missing")
 
