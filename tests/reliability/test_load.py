@@ -211,6 +211,8 @@ def test_attachments_that_come_and_go_leave_nothing(make_engine, monkeypatch, ti
         for _ in range(times):
             cycle()
         growth.append(held() - first)
+        if growth[-1] < times // 2:  # objects: half of one a cycle
+            break
 
     assert before == listeners()
-    assert min(growth) < times // 2, growth  # objects: half of one a cycle
+    assert growth[-1] < times // 2, growth

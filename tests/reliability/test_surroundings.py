@@ -50,7 +50,9 @@ def python(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("room", ROOM)
+@pytest.mark.parametrize(
+    "room", ["none", pytest.param("some", marks=pytest.mark.exhaustive), "for the last report only"]
+)
 def test_a_full_disk_is_named_and_the_program_runs(python, tmp_path, room):
     before = "what was here before"
     (tmp_path / "report.json").write_text(before)
@@ -128,7 +130,9 @@ def test_a_clock_that_is_set_back_changes_no_duration(python):
 
 
 @pytest.mark.parametrize("way", ["embedded", "run"])
-@pytest.mark.parametrize("ending", ["returns", "raises", "exits"])
+@pytest.mark.parametrize(
+    "ending", ["returns", *(pytest.param(e, marks=pytest.mark.exhaustive) for e in ("raises", "exits"))]
+)
 def test_an_interpreter_may_end_in_mid_statement(python, way, ending):
     last = {"returns": "", "raises": "raise ZeroDivisionError", "exits": "sys.exit(3)"}[ending]
     program = f"""
