@@ -14,7 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 LAZY: Final = 1  # a relationship, loaded when it was read
 REFRESH: Final = 2  # columns of one object: expired, deferred, or session.refresh()
@@ -320,12 +320,19 @@ def _compared(statement: Any) -> Any:
 def _counted(statement: Any) -> Any:
     """The SELECT whose rows `Query.count()` counts, None where a statement is no such thing."""
     sources, columns = statement._from_obj, statement._raw_columns  # noqa: SLF001
-    if len(sources) != 1 or [str(column) for column in columns] != ["count(*)"]:
+    if len(sources) != 1 or len(columns) != 1 or getattr(columns[0], "name", None) != "count":
+        return None
+    if not _counts_all(getattr(columns[0], "clauses", ("",))):
         return None
     inner = sources[0]
     while (within := getattr(inner, "element", None)) is not None:
         inner = within
     return inner if getattr(inner, "is_select", False) and hasattr(inner, "_where_criteria") else None
+
+
+def _counts_all(arguments: Iterable[Any]) -> bool:
+    """Whether *arguments* are those of `count(*)`. Not asked of their text: to compile it may warn."""
+    return all(getattr(each, "is_literal", False) and each.name == "*" for each in arguments)
 
 
 def _aggregates(compile_state: Any, mapper: Any) -> tuple[str, ...]:
@@ -338,7 +345,7 @@ def _aggregates(compile_state: Any, mapper: Any) -> tuple[str, ...]:
         name, arguments = getattr(function, "name", None), list(getattr(function, "clauses", ()))
         if name not in _AGGREGATES or len(arguments) > 1:
             return ()
-        if [str(each) for each in arguments] in ([], ["*"]):
+        if _counts_all(arguments):
             written.append(f"func.{name}()")
         elif attribute := _attribute(mapper, arguments[0]):
             written.append(f"func.{name}({attribute})")

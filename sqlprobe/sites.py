@@ -140,7 +140,7 @@ def place_above_statement(*, by_session: bool, by_orm: bool = False) -> Place | 
                 return place_of(frame.f_back)
         # A connection may run an ORM statement too.
         elif by_orm and sys._getframe(8).f_code.co_filename.endswith(_ORM):  # noqa: SLF001
-            return place_of(sys._getframe(11))  # noqa: SLF001
+            return place_of(sys._getframe(10).f_back)  # noqa: SLF001 - in a greenlet there is none: it goes on above
         else:
             frame = sys._getframe(7)  # noqa: SLF001
             if frame.f_code.co_filename.endswith(_CONNECTION):

@@ -125,6 +125,11 @@ LOOKUPS = {
     "an expression": lambda i: select(Ord.id + i).where(Ord.cust_id == i),
     "a function and a column": lambda i: select(Ord.id, sa.func.max(Ord.id)).where(Ord.cust_id == i),
     "a function of two": lambda i: select(sa.func.coalesce(Ord.id, 0)).where(Ord.cust_id == i),
+    "a function of what is distinct": lambda i: select(sa.func.count(Ord.id.distinct())).where(Ord.cust_id == i),
+    "a union": lambda i: sa.union(select(Ord.id).where(Ord.cust_id == i), select(Note.id)),
+    "a count of some": lambda i: select(sa.func.count()).select_from(
+        select(Ord.id).where(Ord.cust_id == i).limit(2).subquery()
+    ),
     "its own text": lambda i: select(Ord).from_statement(
         sa.text("SELECT * FROM ord WHERE cust_id = :i").bindparams(i=i)
     ),
