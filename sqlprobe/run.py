@@ -112,7 +112,7 @@ def run(program: Sequence[str], settings: Settings) -> Outcome:
             "or set TMPDIR to a folder that has it"
         )
         status = _supervise([sys.executable, *_interpreter_options(), *program], dict(os.environ), None)
-        return Outcome(status, Report(notes=(note,)), met_sqlalchemy=True)
+        return Outcome(status, Report(notes=(note,)), met_sqlalchemy=True)  # nobody knows: the note is what is told
     with made as folder:
         if os.geteuid() == 0:
             # Servers give up root before they work; the random name, which they know, cannot be listed.
