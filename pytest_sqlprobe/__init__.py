@@ -37,6 +37,12 @@ _OPTIONS = (
     ("write-budgets", False, "", "add scopes that were seen and have no budget to that file"),
     ("budgets-from", True, "REPORT", "take the budgets to add from a report of production too (its p95)"),
     ("explain", False, "", "ask PostgreSQL after each test whether an index serves its statements, on few rows too"),
+    (
+        "stats",
+        False,
+        "FILE",
+        "ask how production would run them: a file of `sqlprobe snapshot`; implies --sqlprobe-explain",
+    ),
     ("report", True, "FILE", "write a report: .json .md .sarif .html; may be repeated"),
     ("top", False, "N", "rows of the slowest tests and hottest lines at the end (5 where a mode is given)"),
     ("github", False, "auto|on|off", "annotations and job summary of GitHub Actions (auto: there, in warn and fail)"),

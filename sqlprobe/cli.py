@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from sqlprobe.advice.snapshot import Snapshot
     from sqlprobe.model import Finding
     from sqlprobe.plans.examine import Answer
     from sqlprobe.report import Comparison
@@ -160,28 +161,32 @@ def _grafana(options: argparse.Namespace) -> int:
 
 def _explain(options: argparse.Namespace) -> int:
     from sqlprobe import explaining
+    from sqlprobe.advice import prove
 
     advises = options.advise or options.stats
     rules = _rules(options.fail_on, lambda rule: _is_plan_rule(rule) or bool(advises and rule.startswith("missing-")))
     _check_outputs(options.output)
-    url = options.url or os.environ.get("DATABASE_URL", "")
-    if not url:
-        raise WrongUse("explain: a database is needed, found none; give --url, or set DATABASE_URL")
+    url = options.url or ("" if options.stats else os.environ.get("DATABASE_URL", ""))
+    if not url and not options.stats:
+        raise WrongUse(
+            "explain: a database is needed, found none; give --url, set DATABASE_URL, or name a --stats FILE"
+        )
+    if options.stats and options.analyze:
+        raise WrongUse("explain --stats --analyze: with a snapshot's statistics nothing is run; leave one of them away")
     given = [pair.partition("=")[::2] for pair in options.set]
     if not all(name for name, _ in given):
         raise WrongUse(f"explain --set {options.set[0]}: name=value is needed, such as search_path=shop")
     settings = _replace(resolve().settings, {"explain": True})
     explanation = explaining.explain(
-        url, options.sources or [explaining.STDIN], settings, analyze=options.analyze, given=given, top=options.top
-    )
+        url, options.sources or [explaining.STDIN], settings, analyze=options.analyze, given=given, top=options.top,
+        stats=_statistics(options.stats),
+    )  # fmt: skip
     advice: list[Finding] = []
-    if options.advise or options.stats:
-        from sqlprobe.advice import prove, snapshot
-
-        taken = snapshot.Snapshot.load(options.stats) if options.stats else None
-        told = prove.tell(
-            _engine_of("explain", url), prove.cases_of(explanation.answers, few=settings.advice_values), taken
-        )
+    if options.stats:
+        found = [each for answer in explanation.answers for each in answer.findings if "verified" in each.evidence]
+        advice = sorted(found, key=lambda each: -float(each.evidence.get("share_of_time", 0.0)))
+    elif options.advise:
+        told = prove.tell(_engine_of("explain", url), prove.cases_of(explanation.answers, few=settings.advice_values))
         advice = [each.finding for each in told]
         answers = tuple(prove.advised(explanation.answers, told))
         report = _replace_findings(explanation.report, explanation.answers, answers)
@@ -190,7 +195,7 @@ def _explain(options: argparse.Namespace) -> int:
         from rich.console import Console
 
         explaining.show(explanation, Console())
-        if options.advise or options.stats:
+        if advises:
             prove.show(advice, Console())
     if not _write_outputs(explanation.report, options.output):
         return WRONG_USE
@@ -198,6 +203,16 @@ def _explain(options: argparse.Namespace) -> int:
     if failing:
         _say_failing(failing)
     return 1 if failing or all(answer.plan is None for answer in explanation.answers) else 0
+
+
+def _statistics(file: str | None) -> Snapshot | None:
+    if file is None:
+        return None
+    from sqlprobe.advice import lab, snapshot
+
+    if not lab.is_installed():
+        raise WrongUse(f'explain --stats {file}: it needs a PostgreSQL of its own; pip install "sqlprobe[lab]"')
+    return snapshot.Snapshot.load(file)
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -535,7 +550,12 @@ def _add_explain(commands: Any) -> None:
     explain.add_argument(
         "--advise", action="store_true", help="name indexes, each proven in a lab of its own (sqlprobe[lab])"
     )
-    explain.add_argument("--stats", metavar="FILE", help="prove with this snapshot's statistics; implies --advise")
+    explain.add_argument(
+        "--stats",
+        metavar="FILE",
+        help="plan with the statistics of a file of `sqlprobe snapshot`, instead of a database; implies --advise. With "
+        "--url, indexes that only that database has count too",
+    )
     explain.add_argument("--analyze", action="store_true", help="run SELECTs that write and call nothing harmful")
     explain.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="plan with this setting; may be repeated"

@@ -5,7 +5,9 @@ with them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.util
 import re
 import sys
 from dataclasses import dataclass
@@ -29,12 +31,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from sqlalchemy import URL, Engine
 
+    from sqlprobe.advice.snapshot import Snapshot
     from sqlprobe.model import Finding, StatementStats
     from sqlprobe.plans.examine import Answer
     from sqlprobe.settings import Settings
 
 STDIN: Final = "-"
 TOP: Final = 20  # statements of a report that are asked about: those that took most time
+DRIVERS: Final = ("psycopg", "asyncpg", "psycopg2", "pg8000")
 _CUT: Final = "…"
 _OPERAND_FOLLOWS: Final = re.compile(r"[|&]?\s+(?:\?|\(|ARRAY\b)")
 
@@ -59,16 +63,21 @@ def explain(
     analyze: bool = False,
     given: Sequence[tuple[str, str]] = (),
     top: int = TOP,
+    stats: Snapshot | None = None,
 ) -> Explanation:
     """
     Explain *sources* on the database at *url*: files of reports (.json) or of SQL (.sql), "-" for standard input, or
     statements themselves. *given* are settings (search_path, role, enable_seqscan) that they are planned with.
 
+    With *stats* they are planned in a lab made of that snapshot, and the indexes that would help are among the
+    findings; *url* may then be "", and names a database whose own indexes count too.
+
     Raises:
         ExplainError: *url* is none of a PostgreSQL, its driver is missing, or there is nothing to explain.
+        LabError: a lab cannot be had.
         ReportError: a report cannot be read.
     """
-    engine = _engine(url)
+    engine = _engine(url or (f"postgresql+{_driver()}://" if stats is not None else ""))
     questions: list[Question] = []
     reports: list[Report] = []
     before = tuple((f"SELECT set_config({_literal(name)}, {_literal(value)}, true)", None) for name, value in given)
@@ -84,6 +93,12 @@ def explain(
             "explain: no statement was found in what was given; give SQL, a .sql file, a report's .json, or - for "
             "standard input"
         )
+    if stats is not None:
+        from sqlprobe.advice.whatif import WhatIf
+
+        with contextlib.closing(WhatIf(stats, settings, timed=True)) as production:
+            answers = production.ask(engine, questions, reachable=bool(url))
+        return Explanation(tuple(answers), _report(reports, answers, settings))
     answers = Examiner(settings).examine(engine, questions, analyze=analyze)
     if answers and answers[0].refused is not None and answers[0].refused.reason in {"unavailable", "unsupported"}:
         shown = engine.url.render_as_string(hide_password=True)
@@ -141,6 +156,14 @@ def _engine(url: str) -> Engine:
             f"explain --url {parsed.render_as_string(hide_password=True)}: its driver is missing ({error}); install "
             "it, or name another: postgresql+psycopg://…, postgresql+asyncpg://…"
         ) from None
+
+
+def _driver() -> str:
+    """One that is installed, to reach a lab."""
+    found = next((name for name in DRIVERS if importlib.util.find_spec(name)), None)
+    if found is None:
+        raise ExplainError(f"explain --stats: none of {', '.join(DRIVERS)} is installed; pip install psycopg")
+    return found
 
 
 def _text(source: str) -> str:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sqlprobe.advice.candidates import Candidate, Key
     from sqlprobe.advice.server import Server
     from sqlprobe.advice.snapshot import Column, IndexFile, Snapshot, Statistic, Table
+    from sqlprobe.plans.catalog import Index
     from sqlprobe.plans.plan import Plan
     from sqlprobe.plans.sampling import Sample
 
@@ -52,6 +53,7 @@ PAGE: Final = 8192
 SEGMENT_PAGES: Final = 131_072  # of one file: 1 GB
 FILL: Final = 0.9  # of a B-tree's page
 DATABASE: Final = "lab"
+CANDIDATE: Final = "sqlprobe_candidate_"  # what the names of those begin with that are being tried
 LIMITS: Final = explain.Limits(lock_seconds=5.0, statement_seconds=10.0, idle_seconds=60.0)
 
 
@@ -306,7 +308,7 @@ class Lab:
                     self._count(run, each)
             for label in tables & paths.keys():
                 self._cut(paths[label])
-            named = {each.target: f"sqlprobe_candidate_{len(self._made) + number}" for number, each in enumerate(new)}
+            named = {each.target: f"{CANDIDATE}{len(self._made) + number}" for number, each in enumerate(new)}
             there = [each for each in new if (each.schema, each.table) in tables]
             failed = set(_try_all(run, [each.ddl(named[each.target], concurrently=False) for each in there]))
             for each in new:
@@ -316,6 +318,37 @@ class Lab:
 
         # On a connection of its own: one that has seen the files longer remembers how many segments they have.
         self._control(make)
+
+    def adopt(self, index: Index, like: Candidate) -> bool:
+        """
+        Create *index* of another database for good, as large as *like*, which has its keys, would be. Whether it could
+        be made: its columns may be missing here.
+        """
+        label = (like.schema, like.table)
+        table = self._tables.get(label)
+        if table is None:
+            return False
+
+        def make(run: _Run) -> bool:
+            names = {name for (name,) in run("SELECT relname::text FROM pg_class WHERE relkind IN ('i', 'I')")}
+            name = index.name if index.name not in names else f"{index.name[:50]}_{len(names)}"
+            paths = self._paths(run, {label})
+            if like.predicate:
+                self._count(run, like)
+            if label in paths:
+                self._cut(paths[label])
+            _, _, target = index.definition.partition(" ON ")
+            failed = _try_all(run, [f"CREATE {'UNIQUE ' * index.unique}INDEX {quoted(name)} ON {target}"])
+            if not failed:
+                pages, rows = self._estimate(table, like, {})
+                _try_all(run, [_restored(like.schema, name, pages, rows)])
+                for path in self._paths(run, {(like.schema, name)}).values():
+                    self._extend(path, pages)
+            for path in paths.values():
+                self._extend(path, table.pages)
+            return not failed
+
+        return bool(self._control(make))
 
     def _count(self, run: _Run, candidate: Candidate) -> None:
         """How many rows the planner expects a partial index to hold."""
@@ -347,10 +380,7 @@ class Lab:
             name = self._made[each.target]
             pages, rows = self._estimate(self._tables[each.schema, each.table], each, sampled)
             self._pages[each.target] = pages
-            statements.append(
-                f"SELECT pg_restore_relation_stats('schemaname', {_text(each.schema)}, 'relname', {_text(name)}, "
-                f"'relpages', {pages}::int, 'reltuples', {rows}::real, 'relallvisible', 0)"
-            )
+            statements.append(_restored(each.schema, name, pages, rows))
             for number, key in enumerate(each.keys, 1):
                 statistic = sampled.get(sample_key(each, key)) if key.is_expression else None
                 if statistic is not None:
@@ -463,7 +493,7 @@ class Lab:
             LabError: the lab is gone.
         """
         try:
-            return explain.on_connection(self._engine(), work, LIMITS)
+            return explain.on_connection(self.engine, work, LIMITS)
         except explain.Refused as refused:
             raise LabError(f"a plan in the lab was asked for, found: {refused.reason}; report this, please") from None
 
@@ -474,7 +504,9 @@ class Lab:
 
     # --- connections -------------------------------------------------------------------------------------------------
 
-    def _engine(self) -> Engine:
+    @property
+    def engine(self) -> Engine:
+        """With the application's driver; each connection is a new one."""
         if self._made_engine is None:
             self._made_engine = self._make_engine()
         return self._made_engine
@@ -493,7 +525,7 @@ class Lab:
     @contextlib.contextmanager
     def _driver_connection(self) -> Iterator[_Run]:
         """By the driver's cursor: no event of SQLAlchemy fires, and nothing of it is counted."""
-        connection = self._engine().raw_connection()
+        connection = self.engine.raw_connection()
         try:
 
             def run(statement: str) -> list[tuple[Any, ...]]:
@@ -803,9 +835,13 @@ def _text(value: str) -> str:
 
 
 def _relation_stats(relation: Table | IndexFile, pages: int, visible: int) -> str:
+    return _restored(relation.schema, relation.name, pages, relation.known_rows, visible)
+
+
+def _restored(schema: str, name: str, pages: int, rows: float, visible: int = 0) -> str:
     return (
-        f"SELECT pg_restore_relation_stats('schemaname', {_text(relation.schema)}, 'relname', {_text(relation.name)}, "
-        f"'relpages', {pages}::int, 'reltuples', {relation.known_rows}::real, 'relallvisible', {visible}::int)"
+        f"SELECT pg_restore_relation_stats('schemaname', {_text(schema)}, 'relname', {_text(name)}, "
+        f"'relpages', {pages}::int, 'reltuples', {rows}::real, 'relallvisible', {visible}::int)"
     )
 
 

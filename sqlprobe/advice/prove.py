@@ -246,13 +246,20 @@ def expected_rows(case: Case) -> Expected | None:
 
 
 def sample_in(lab: Lab, case: Case, sample: Sample | None = None) -> Sample:
-    """The sample with the role and search path of its connection, before what the application has set on it."""
-    settings = {"search_path": case.search_path or lab.snapshot.search_path}
-    role = case.role or lab.snapshot.role
+    """As `connected()`, with the case's role and search path."""
+    return connected(lab, sample or case.sample, case.role, case.search_path)
+
+
+def connected(lab: Lab, sample: Sample, role: str = "", search_path: str = "") -> Sample:
+    """
+    *sample* with the role and search path of its connection, the snapshot's by default, before what the application
+    has set on it.
+    """
+    settings = {"search_path": search_path or lab.snapshot.search_path}
+    role = role or lab.snapshot.role
     if any(each.name == role for each in lab.snapshot.roles):
         settings["role"] = role
     first = tuple((_set(name, value), None) for name, value in settings.items())
-    sample = sample or case.sample
     return replace(sample, settings=(*first, *sample.settings))
 
 
@@ -261,9 +268,9 @@ def _set(name: str, value: str) -> str:
     return f"SELECT set_config('{name}', '{doubled}', true)"
 
 
-def settings_in(lab: Lab, case: Case) -> list[tuple[str, str]]:
+def settings_in(lab: Lab, case: Case | None = None) -> list[tuple[str, str]]:
     """The planner's, of the real server and of the session."""
-    settings = {**lab.snapshot.settings, **case.plan.settings}
+    settings = {**lab.snapshot.settings, **(case.plan.settings if case is not None else {})}
     return [(name, value) for name, value in settings.items() if not name.startswith("lc_")]
 
 
@@ -490,6 +497,7 @@ def _finding(advice: Advice) -> Finding:
         "index_bytes": advice.bytes,
         "verified": advice.method,
     }
+    names = " and ".join(each.name for each in (candidate, *advice.beside))
     notes = _notes(best.case, candidate, relation, advice)
     if close is not None:
         evidence["existing"] = f"{close.index.name} {close.why}"
@@ -510,7 +518,8 @@ def _finding(advice: Advice) -> Finding:
             else f"an index on ({keys}){where}" + "".join(f" and one on ({_keys(each)})" for each in advice.beside)
         ),
         advice=(f"{close.index.name} is there and {close.why}; " if close is not None else "")
-        + f"create it ({scans.size(advice.bytes)}): {'; '.join(each.code for each in fixes)}",
+        + f"{'rebuild it' if close is not None and close.is_broken else f'create {names}'} "
+        f"({scans.size(advice.bytes)})",
         key=f"{candidate.rule}|{candidate.label}|{candidate.name}",
         label=candidate.label,
         count=sum(served.case.statement.calls for served in advice.served if served.case.statement) or count,
@@ -592,7 +601,7 @@ def untried(cases: Iterable[Case], why: str = NOT_INSTALLED) -> list[Told]:
                 rule=candidate.rule,
                 severity="info",
                 title=f"{candidate.label} is read whole; an index on ({_keys(candidate)}) might answer it",
-                advice=f"try it: {candidate.ddl()}",
+                advice=f"try {candidate.name}",
                 key=f"{candidate.rule}|{candidate.label}|{candidate.name}",
                 label=candidate.label,
                 fingerprint=case.fingerprint,

@@ -8,7 +8,7 @@ import dataclasses
 import time
 import weakref
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlprobe import faults
 from sqlprobe.plans import explain
@@ -68,6 +68,8 @@ class Answer:
 class Examiner:
     """Asks questions and keeps what later ones are compared with: catalogs, and the last plan of each statement."""
 
+    reader: ClassVar[type[Reader]] = Reader
+
     def __init__(self, settings: Settings, limits: Limits | None = None) -> None:
         self.settings = settings
         self.limits = limits or Limits()
@@ -116,7 +118,7 @@ class Examiner:
             explained = _explained(session, question.sample, analyze=analyze, settings=settings)
             plan = dataclasses.replace(explained.plan, statement=question.statement)
             notes = explained.notes
-            reader = self._readers.setdefault(session.engine, Reader())
+            reader = self._readers.setdefault(session.engine, self.reader())
             catalog = reader.read(session, plan, explained.secured)
             findings = self._judge(question, plan, explained, catalog, self._regression(question, plan))
             others: list[Plan] = []

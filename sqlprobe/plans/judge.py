@@ -177,11 +177,11 @@ def severity_of(smell: Smell, statement: StatementStats | None, share: float, se
     """
     if not smell.by_time or statement is None or not statement.calls:
         return smell.severity
-    seconds = statement.seconds / statement.calls * share
+    return min(severity_by(statement.seconds / statement.calls * share, settings), smell.most, key=SEVERITIES.index)
+
+
+def severity_by(seconds: float, settings: Settings) -> Severity:
+    """Of what costs *seconds* in one call."""
     if seconds >= settings.slow_seconds:
-        found: Severity = "error"
-    elif seconds >= settings.slow_seconds * _WARNING:
-        found = "warning"
-    else:
-        found = "info"
-    return min(found, smell.most, key=SEVERITIES.index)
+        return "error"
+    return "warning" if seconds >= settings.slow_seconds * _WARNING else "info"

@@ -1,5 +1,6 @@
 """
-`--sqlprobe-explain`: after a test, PostgreSQL is asked whether an index serves what the test has run.
+`--sqlprobe-explain`: after a test, PostgreSQL is asked whether an index serves what the test has run; with
+`--sqlprobe-stats`, how production would run it.
 
 A statement that an index serves is asked about once; one that is accused is asked about again in each test that runs
 it, so that an accusation is always of the schema as it was there. What could not be asked is told at the end.
@@ -14,6 +15,7 @@ from time import perf_counter, perf_counter_ns
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlprobe import render
+from sqlprobe.model import SqlprobeError
 from sqlprobe.plans import explain
 from sqlprobe.plans.examine import Question, different
 from sqlprobe.plans.gate import Gate
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from sqlprobe.advice.snapshot import Snapshot
+    from sqlprobe.advice.whatif import WhatIf
     from sqlprobe.model import Finding
     from sqlprobe.plans.examine import Answer
     from sqlprobe.plans.sampling import Sample
@@ -34,6 +38,7 @@ SECONDS: Final = 10.0  # after one test: what is left then is asked after anothe
 TRIES: Final = 3  # tests after which a statement is given up that was locked or too slow to plan in each
 WAITED_SECONDS: Final = 20.0  # for locks and slow planning in all, after which one try is enough
 MAX_NAMED: Final = 3  # statements of a reason, in the notes at the end
+VALUES: Final = 3  # sets of them, each served with production's statistics, after which a statement is believed
 _SLOW: Final = frozenset({"locked", "timeout"})
 _NO_TIME: Final = "no time"
 _MANY: Final = 200  # values whose kinds are looked at
@@ -47,17 +52,25 @@ class Asked:
     judged: list[str] = field(default_factory=list)
     left: dict[str, tuple[str, str]] = field(default_factory=dict)  # what it does, and why
     dialects: list[str] = field(default_factory=list)  # without plans
+    unknown: dict[str, str] = field(default_factory=dict)  # what it does that production does not know
 
     def payload(self) -> dict[str, Any]:
         """For the test's report: only what JSON has."""
-        return {"judged": self.judged, "left": self.left, "dialects": self.dialects}
+        return {"judged": self.judged, "left": self.left, "dialects": self.dialects, "unknown": self.unknown}
 
 
 class Explainer:
-    """Asks about what tests have run, one after the other."""
+    """Asks about what tests have run, one after the other: of their own database, or of production as *stats* tells."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._gate = Gate(settings)
+    def __init__(self, settings: Settings, stats: Snapshot | None = None) -> None:
+        self._gate: Gate | WhatIf = Gate(settings)
+        self._production: WhatIf | None = None
+        if stats is not None:
+            from sqlprobe.advice.whatif import WhatIf
+
+            self._gate = self._production = WhatIf(stats, settings)
+        self._sets: Counter[tuple[str, str]] = Counter()  # of values that production would serve
+        self._gone = ""  # why there is no lab
         self._served: set[tuple[Any, ...]] = set()
         self._by_value: set[tuple[str, str]] = set()  # database and fingerprint
         self._tries: Counter[tuple[str, str]] = Counter()
@@ -84,6 +97,8 @@ class Explainer:
                 database = _database(engine)
                 mine = [each for each in kept if each.started_ns >= self._began_ns]
                 new = [each for each in mine if self._key(database, key[0], each) not in self._served]
+                if self._sets[database, key[0]] >= VALUES:
+                    new = []
                 if mine:
                     asked.left.pop(key[0], None)
                 if mine and not new:
@@ -104,14 +119,24 @@ class Explainer:
         return asked
 
     def close(self) -> None:
-        """Hold nothing for those who use samples too."""
+        """Hold nothing for those who use samples too, and end what was started."""
+        if self._production is not None:
+            self._production.close()
         sampler.holds_engines = False
         sampler.restart()
         sampler.dialects = set()
 
     def _ask(self, engine: Engine, questions: list[Question], asked: Asked, until: float) -> None:
         database = _database(engine)
-        answers = self._gate.ask(engine, questions, lambda: perf_counter() >= until)
+        answers: list[Answer] = []
+        try:
+            if not self._gone:
+                answers = self._gate.ask(engine, questions, lambda: perf_counter() >= until)
+        except SqlprobeError as error:  # nothing is to be had of the lab any more
+            self._gone = str(error)
+        if self._gone:
+            asked.left.update((each.fingerprint, (_summary(each), self._gone)) for each in questions)
+            return
         for answer in answers:
             self._note(database, answer, asked)
         away = answers[-1].refused if answers else None
@@ -132,7 +157,12 @@ class Explainer:
         asked.findings += answer.findings
         if self._gate.is_by_value(question):
             self._by_value.add((database, fingerprint))
+        is_known = self._production is None or not self._production.is_unknown(answer)
+        if not is_known:
+            asked.unknown[fingerprint] = _summary(question)
         if not answer.findings:
+            if self._production is not None:
+                self._sets[database, fingerprint] += 1 + len(question.others)
             for sample in (question.sample, *question.others):
                 self._served.add(self._key(database, fingerprint, sample))
 
@@ -153,9 +183,11 @@ class Explainer:
 
 
 class Sum:
-    """What became of all statements of all tests, in whichever process."""
+    """What became of all statements of all tests, in whichever process. *of* tells whose plans they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, of: str = "") -> None:
+        self._of = of
+        self._unknown: dict[str, tuple[str, str]] = {}
         self._judged: set[str] = set()
         self._left: dict[str, tuple[str, str, str]] = {}
         self._dialects: set[str] = set()
@@ -163,6 +195,8 @@ class Sum:
     def add(self, payload: Mapping[str, Any], test: str) -> None:
         self._judged.update(payload["judged"])
         self._dialects.update(payload["dialects"])
+        for fingerprint, summary in payload["unknown"].items():
+            self._unknown.setdefault(fingerprint, (summary, test))
         for fingerprint, (summary, why) in payload["left"].items():
             self._left.setdefault(fingerprint, (summary, why, test))
 
@@ -174,7 +208,13 @@ class Sum:
         if not self._judged and not left:
             yield f"explain: no statement ran on PostgreSQL, so no plan was asked for{others}"
             return
-        yield f"explain: the plans of {judged} were judged{others}"
+        yield f"explain: the plans of {judged} were judged{self._of}{others}"
+        if self._unknown:
+            count = render.plural(len(self._unknown), "statement")
+            yield (
+                f"explain: {count} of them named what the snapshot does not know, and were judged by whether any "
+                f"index serves them: {_named(self._unknown.values())}; take a new snapshot when production has it"
+            )
         by_reason: dict[str, list[tuple[str, str]]] = {}
         for summary, why, test in left.values():
             by_reason.setdefault(why, []).append((summary, test))
@@ -182,6 +222,11 @@ class Sum:
             count = render.plural(len(those), "statement")
             verb = "was" if len(those) == 1 else "were"
             yield f"explain: {count} {verb} not judged, {_meaning(why)}: {_named(those)}"
+
+
+def sum_of(stats: Snapshot | None) -> Sum:
+    """An empty sum, of the tests' own databases or of production."""
+    return Sum(f", with the statistics of PostgreSQL {stats.version} as of {stats.date}" if stats is not None else "")
 
 
 def _meaning(why: str) -> str:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from sqlprobe.advice.snapshot import Snapshot
     from sqlprobe.model import Finding
 
 Mode = Literal["off", "report", "warn", "fail"]
@@ -38,6 +39,11 @@ STEADY: Final = (
 OF_PLANS: Final = (
     "missing-vector-index", "rls-hides-index", "seq-scan", "unusable-predicate", "vector-operator-mismatch",
     "vector-unusable-form", "whole-index-walk",
+)  # fmt: skip# Found with --sqlprobe-stats too: by what the planner expects, which is the same for the same values.
+OF_PRODUCTION: Final = (
+    "deep-offset", "filter-discards-rows", "missing-index", "missing-jsonb-index", "missing-partial-index",
+    "missing-text-index", "nested-loop", "partition-pruning-lost", "sort-spill", "stale-statistics",
+    "unbounded-result", "vector-index-parameters", "vector-overfiltering",
 )  # fmt: skip
 
 _SETTINGS: Final = tuple(item.name for item in dataclasses.fields(Settings))
@@ -75,6 +81,7 @@ class Options:
     top: int
     github: bool
     explain: bool
+    stats: Snapshot | None
     settings: Settings
 
     def fails(self, finding: Finding) -> bool:
@@ -208,7 +215,8 @@ def _options(given: _Given) -> Options:
     reports = given.paths("report")
     for path in reports:
         _check_output(path)
-    explain = given.flag("explain")
+    stats = _stats(next(iter(given.paths("stats")), None))
+    explain = given.flag("explain") or stats is not None
     asked = bool(text or fail_on or explain)
     github = given.text("github").lower() or "auto"
     if github not in {"auto", "on", "off"}:
@@ -217,7 +225,7 @@ def _options(given: _Given) -> Options:
     return Options(
         mode=mode,
         asked=asked,
-        fail_on=fail_on or frozenset((*STEADY, *OF_PLANS)),
+        fail_on=fail_on or frozenset((*STEADY, *OF_PLANS, *(OF_PRODUCTION if stats is not None else ()))),
         fixtures=given.flag("fixtures"),
         max_queries=_number(given.text("max_queries"), "sqlprobe_max_queries"),
         ignore=tuple(allowance(text, "sqlprobe_ignore") for text in given.words("ignore")),
@@ -231,8 +239,23 @@ def _options(given: _Given) -> Options:
         top=_number(given.text("top"), "sqlprobe_top", TOP if asked else 0) or 0,
         github=github == "on" or (github == "auto" and in_actions and mode in {"warn", "fail"}),
         explain=explain,
+        stats=stats,
         settings=_settings(given.lines("settings"), limits),
     )
+
+
+def _stats(path: Path | None) -> Snapshot | None:
+    if path is None:
+        return None
+    from sqlprobe.advice import lab
+    from sqlprobe.advice.snapshot import Snapshot
+
+    if not lab.is_installed():
+        raise pytest.UsageError(
+            "--sqlprobe-stats: production's plans are made by a PostgreSQL of sqlprobe's own, which is not installed; "
+            'pip install "sqlprobe[lab]"'
+        )
+    return Snapshot.load(path)
 
 
 def _settings(lines: list[str], budgets: dict[str, int]) -> Settings:

@@ -88,9 +88,9 @@ class Outcome:
             self._scopes[name] = max(self._scopes.get(name, 0), calls)
         if "plans" in payload:
             if self.plans is None:  # a marker asked for them, in a worker
-                from sqlprobe.pytest_plugin.explain import Sum
+                from sqlprobe.pytest_plugin.explain import sum_of
 
-                self.plans = Sum()
+                self.plans = sum_of(self._options.stats)
             self.plans.add(payload["plans"], report.nodeid)
         self._used.update(payload.get("used", ()))
         for each in payload.get("unused", ()):

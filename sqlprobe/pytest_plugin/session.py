@@ -91,11 +91,11 @@ class Session:
     def _want_plans(self) -> None:
         """Have samples kept, and plans asked for; before the first test."""
         if self._explainer is None:
-            from sqlprobe.pytest_plugin.explain import Explainer, Sum
+            from sqlprobe.pytest_plugin.explain import Explainer, sum_of
 
             self.watch.settings = dataclasses.replace(self.watch.settings, explain=True)
-            self._explainer = Explainer(self.options.settings)
-            self.outcome.plans = Sum()
+            self._explainer = Explainer(self.options.settings, self.options.stats)
+            self.outcome.plans = sum_of(self.options.stats)
 
     def pop(self, item: pytest.Item, when: str) -> dict[str, Any] | None:
         """What the phase *when* of a test had to tell, for its report to carry."""

@@ -13,10 +13,12 @@ from sqlprobe.advice import candidates, prove
 from sqlprobe.advice import snapshot as snapshots
 from sqlprobe.advice.lab import open_lab
 from sqlprobe.advice.snapshot import Snapshot, SnapshotError
+from sqlprobe.fingerprint import shape_of
 from sqlprobe.model import Finding
 from sqlprobe.plans import explain
 from sqlprobe.plans.sampling import Sample
 from sqlprobe.report import Report
+from sqlprobe.stats import statement_stats
 
 # What is asked, and the index that is advised: built for real below, where it must be used and halve the cost.
 WANTED = {
@@ -309,6 +311,71 @@ def test_explain_advises_with_a_snapshot(module_postgresql_url, world, tmp_path,
 
     assert "CREATE INDEX CONCURRENTLY ix_t_tenant_created_at" in capsys.readouterr().out
     assert "missing-index" in {finding.rule for finding in Report.read(out).findings}
+
+
+@pytest.fixture
+def prod(world, tmp_path):
+    """A file of production's statistics."""
+    world.snapshot.write(tmp_path / "prod.json")
+    return str(tmp_path / "prod.json")
+
+
+def test_a_snapshot_alone_is_enough(prod, capsys, tmp_path):
+    """No database is there: a statement's plan and its index come from the file."""
+    out = tmp_path / "report.json"
+    status = cli.main(["explain", "--stats", prod, "-o", str(out), "SELECT * FROM t WHERE x = 5"])
+
+    printed = capsys.readouterr().out
+    assert (0, True, True) == (
+        status, "Seq Scan on t" in printed, "CREATE INDEX CONCURRENTLY ix_t_x ON public.t (x)" in printed,
+    )  # fmt: skip
+    (finding,) = Report.read(out).findings
+    assert ("missing-index", True) == (finding.rule, finding.evidence["verified"].startswith("lab, PostgreSQL"))
+
+
+def test_what_an_index_of_production_serves_is_not_told(prod, capsys):
+    assert 0 == cli.main(["explain", "--stats", prod, "SELECT * FROM t WHERE id = 5", "SELECT * FROM small"])
+    assert 2 == capsys.readouterr().out.count("nothing is wrong with it")
+
+
+def test_indexes_of_the_named_database_count(prod, postgresql_url, postgresql_server, capsys):
+    url = postgresql_url()
+    postgresql_server.psql("CREATE TABLE t (id int, x int); CREATE INDEX mine ON t (x)", url.database)
+    shown = url.render_as_string(hide_password=False)
+    cli.main(["explain", "--url", shown, "--stats", prod, "SELECT * FROM t WHERE x = 5"])
+
+    printed = capsys.readouterr().out
+    assert ("mine" in printed, "nothing is wrong with it" in printed) == (True, True)
+
+
+def test_a_reports_own_seconds_tell_how_bad_it_is(prod, tmp_path, capsys):
+    """Statements of a report ran in production: what they took is not reckoned."""
+    shape = shape_of("SELECT * FROM t WHERE x = $1")
+    ran = statement_stats(
+        fingerprint=shape.fingerprint, text=shape.text, summary=shape.summary, operation="SELECT", tables=("t",),
+        engine="", errors={}, rows=None, parameter_sets=0, pages=0, seconds=30.0, min=0.1, max=1.0, first_seen=1.0,
+        last_seen=90.0, sites=(), slowest=None, histogram=(*[0] * 21, 60),
+    )  # fmt: skip
+    (tmp_path / "ran.json").write_text(Report(statements=(ran,)).to_json())
+    out = tmp_path / "out.json"
+    cli.main(["explain", "--stats", prod, str(tmp_path / "ran.json"), "-o", str(out)])
+
+    (finding,) = Report.read(out).findings
+    assert ("missing-index", "error") == (finding.rule, finding.severity)
+    assert 25 < finding.seconds < 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--stats", "none.json", "SELECT 1"], "none.json: the snapshot cannot be read"),
+        (["--stats", "{prod}", "--analyze", "SELECT 1"], "nothing is run"),
+        (["--stats", "{prod}", "--url", "sqlite://", "SELECT 1"], "found sqlite"),
+    ],
+)
+def test_wrong_use_of_a_snapshot_is_told(prod, capsys, arguments, said):
+    assert 2 == cli.main(["explain", *(each.format(prod=prod) for each in arguments)])
+    assert said in capsys.readouterr().err
 
 
 def test_command_writes_a_snapshot(module_postgresql_url, world, tmp_path, capsys):
