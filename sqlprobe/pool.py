@@ -163,7 +163,7 @@ class Watch:
 
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = weakref.ref(dialect)
-        self.fallback = f"{dialect.name}+{dialect.driver}://"
+        self.fallback = f"{dialect.name}+{getattr(dialect, 'driver', '')}://"  # a mock has none
         self.owners: tuple[Owner, ...] = ()
         self.pool: weakref.ref[sa_pool.Pool] | None = None
         self.forget()
@@ -313,18 +313,10 @@ def _kinds(kind: type) -> Iterator[type]:
 def _wrap_get(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def _do_get(self: Any) -> Any:
         # SQLAlchemy's own may call itself, and a subclass's its parent's: that is one wait.
-        if not _owners or _getting.get() is not None:
+        begun = _enter(self) if _owners and _getting.get() is None else None
+        if begun is None:
             return original(self)
-        try:
-            watch = _watch_of(self)
-            if watch is None:
-                return original(self)
-            ticket = next(_tickets)
-            token = _getting.set((watch, ticket))
-            watch.waiting[ticket] = started = perf_counter_ns()
-        except Exception as error:  # noqa: BLE001 - ours
-            faults.count("pool", error)
-            return original(self)
+        watch, ticket, token, started = begun
         try:
             record = original(self)
         except BaseException as error:
@@ -432,6 +424,21 @@ def _unwrap_dialect(dialect: Any) -> None:
 
 
 # --- what they tell ---------------------------------------------------------------------------------------------------
+
+
+def _enter(pool: Any) -> tuple[Watch, int, Any, int] | None:
+    """Somebody asks *pool* for a connection: its watch, the ticket and token of the wait, and when it began."""
+    try:
+        watch = _watch_of(pool)
+        if watch is None:
+            return None
+        ticket = next(_tickets)
+        token = _getting.set((watch, ticket))
+        watch.waiting[ticket] = started = perf_counter_ns()
+    except Exception as error:  # noqa: BLE001 - ours
+        faults.count("pool", error)
+        return None
+    return watch, ticket, token, started
 
 
 def _leave(watch: Watch, ticket: int, token: Any) -> None:

@@ -339,6 +339,28 @@ def test_what_fails_here_reaches_nobody(small, monkeypatch):
     assert {"pool"} == {fault.where for fault in faults.told()}
 
 
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_pool_that_nobody_watches_is_asked_once(probe, make_engine, sqlite_url, monkeypatch, broken):
+    """Its errors are its own: neither counted here, nor met again, nor in the context of ours."""
+    other = make_engine(sqlite_url(), pool_size=1, max_overflow=0, pool_timeout=0.01)
+    asked = []
+    get = other.pool._pool.get
+    with other.connect(), monkeypatch.context() as patch:
+        patch.setattr(other.pool._pool, "get", lambda *given: asked.append(1) or get(*given))
+        if broken:
+            patch.setattr(pool, "_watch_of", lambda _: 1 / 0)
+        with pytest.raises(sa.exc.TimeoutError) as caught:
+            other.connect()
+
+    seen, error = [], caught.value
+    while error is not None:
+        seen.append(type(error).__name__)
+        error = error.__context__
+    assert (1, False) == (len(asked), "ZeroDivisionError" in seen)
+    assert broken == bool(faults.told())
+    faults.forget()
+
+
 def test_the_pools_own_errors_are_the_callers(make_engine, sqlite_url):
     engine = make_engine("sqlite:////nowhere/at/all.sqlite")
     with sqlprobe.attach(engine, settings=WATCH) as probe:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -33,7 +34,16 @@ OUTCOMES = "SUITE_OUTCOMES"
 WORST = ("failed", "skipped", "passed")
 
 # By the name of the test without its parameters: why it may differ.
-EXPECTED: dict[str, str] = {}
+_ROWCOUNT = "it counts how often a cursor's rowcount is asked for, and sqlprobe asks once more"
+EXPECTED: dict[str, str] = {
+    "test/sql/test_resultset.py::CursorResultTest::test_no_rowcount_on_selects_inserts": _ROWCOUNT,
+    "test/sql/test_resultset.py::CursorResultTest::test_rowcount_always_called_when_preserve_rowcount": _ROWCOUNT,
+}
+# Counted faults, without their lines: the statement ran, and sqlprobe did not know what to make of it.
+FAULTS: dict[str, str] = {
+    "capture: TypeError at _count": "test_reconnect's cursor has a mock for its rowcount",
+    "capture: AttributeError at _on_execute": "test_reconnect's context is one without a dialect",
+}
 
 
 def compare(without: dict[str, str], probed: dict[str, str]) -> dict[str, tuple[str, str]]:
@@ -45,7 +55,8 @@ def compare(without: dict[str, str], probed: dict[str, str]) -> dict[str, tuple[
 
 def expected(name: str) -> str | None:
     """Why the test *name* may differ, None where it may not."""
-    return EXPECTED.get(name.partition("[")[0])
+    # The database is a part of the class's name: CursorResultTest_sqlite+pysqlite_3_40_1.
+    return EXPECTED.get(re.sub(r"_sqlite\+\w+", "", name.partition("[")[0]))
 
 
 def fetch(version: str, folder: Path) -> Path:
@@ -97,14 +108,18 @@ def main() -> int:
         counts = Counter(results[name]["outcomes"].values())
         print(f"{name:8}", ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items())))
     seen = results["probed"]
-    print(f"the probe saw {seen['statements']:,} statements in {seen['scopes']:,} scopes; faults: {seen['faults']}")
+    print(f"the probe saw {seen['statements']:,} statements in {seen['scopes']:,} scopes")
     unexpected = 0
     for test, (before, after) in compare(results["without"]["outcomes"], seen["outcomes"]).items():
         reason = expected(test)
         unexpected += reason is None
         print(f"{test}: {before} without, {after} with a probe: {reason or 'NOT EXPECTED'}")
+    for fault in seen["faults"]:
+        reason = FAULTS.get(fault.partition(" in ")[2].rpartition(":")[0])
+        unexpected += reason is None
+        print(f"fault: {fault}: {reason or 'NOT EXPECTED'}")
     print(f"logs in {work}")
-    return 1 if unexpected or seen["faults"] or not seen["statements"] else 0
+    return 1 if unexpected or not seen["statements"] else 0
 
 
 # --- the plugin -------------------------------------------------------------------------------------------------------
