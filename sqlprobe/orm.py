@@ -399,17 +399,16 @@ def is_alias(load: Load) -> bool:
     return bool(path) and bool(getattr(path[0], "is_aliased_class", False))
 
 
+def mappers() -> list[Any]:
+    """Every mapper of the process, in no order."""
+    module = sys.modules.get("sqlalchemy.orm.mapper")
+    registries: Any = getattr(module, "_all_registries", tuple)()  # private: without it nothing is known of them
+    return [mapper for registry in registries for mapper in registry.mappers]
+
+
 def has_attribute(model: str, name: str) -> bool | None:
     """Whether a mapped class called *model* has the attribute *name*; None where no such class is known yet."""
-    module = sys.modules.get("sqlalchemy.orm.mapper")
-    if module is None:
-        return None
-    found = [
-        mapper.class_
-        for registry in module._all_registries()  # noqa: SLF001
-        for mapper in registry.mappers
-        if name_of(mapper) == model
-    ]
+    found = [mapper.class_ for mapper in mappers() if name_of(mapper) == model]
     return any(hasattr(cls, name) for cls in found) if found else None
 
 

@@ -2,7 +2,8 @@
 Advice: which index would mend a plan, and whether it really would.
 
 `candidates` reads them off a plan's conditions, `snapshot` holds what the planner knows of a database (its schema, its
-statistics and sizes, none of its rows), `lab` plans with that on a throwaway server, `prove` ties them together; `whatif` judges what ran elsewhere by it.
+statistics and sizes, none of its rows), `lab` plans with that on a throwaway server, `prove` ties them together, and
+`whatif` judges by it what ran elsewhere.
 """
 
 from __future__ import annotations

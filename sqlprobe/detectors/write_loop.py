@@ -24,6 +24,9 @@ INSERT: `session.add_all(objects)` and one flush, or `session.execute(insert(Mod
 `session.execute(update(Model), rows)` with the primary key in each row, or one UPDATE with a condition. DELETE:
 `delete(Model).where(Model.id.in_(ids))`. Where the loop needs the new identifiers, one flush gives all of them.
 
+Where the statement does nothing but write one row of a table that has a class of its own, by its primary key, that bulk
+form is printed with the names of your mapping. It runs no events of single objects; `add_all()` does.
+
 ## Limits
 Whether each row must be committed by itself, nobody can tell from statements: silence what is meant.
 """
@@ -32,8 +35,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlprobe.detectors import telling
-from sqlprobe.model import Finding
+from sqlprobe.detectors import bulk, telling
+from sqlprobe.model import Finding, Fix
 from sqlprobe.scopes import WRITES
 from sqlprobe.stats import wall
 
@@ -72,6 +75,7 @@ def check(digest: Digest, settings: Settings) -> Iterable[Finding]:
 def _finding(digest: Digest, statement: ShapeCalls, loop: telling.Loop) -> Finding:
     shape = statement.shape
     site = loop.place.site() if loop.place else None
+    code = bulk.code_for(shape, loop.place)
     return Finding(
         rule=RULE,
         severity=telling.severity(loop.calls),
@@ -89,6 +93,7 @@ def _finding(digest: Digest, statement: ShapeCalls, loop: telling.Loop) -> Findi
             "share_of_scope": round(loop.ns / digest.ns, 4) if digest.ns else 0.0,
             "statements_in_scope": digest.calls,
         },
+        fixes=(Fix(kind="rewrite", code=code),) if code else (),
         first_seen=wall(loop.first_ns),
         last_seen=wall(loop.last_ns),
     )

@@ -64,8 +64,9 @@ class Place:
         *,
         asynchronous: bool = False,
         options: dict[str, Any] | None = None,
+        at_end: Any = None,
     ) -> Outcome:
-        """Run *source* in a scope; *options* are those of its sessions."""
+        """Run *source* in a scope; *options* are those of its sessions. *at_end* is given a session that sees all."""
         path = self.folder / f"{program.name.replace('-', '_')}_{next(_numbers)}.py"
         path.write_text(source, encoding="utf-8")
         kept: list[Any] = []
@@ -81,11 +82,14 @@ class Place:
         options = options or {}
         try:
             if asynchronous:
-                return asyncio.run(self._run_async(source, path, namespace, options, native=program.asynchronous))
+                native = program.asynchronous
+                return asyncio.run(self._run_async(source, path, namespace, options, at_end, native=native))
             namespace["new_session"] = lambda: Session(self.engine, **options)
             exec(compile(source, str(path), "exec"), namespace)
             with sqlprobe.record() as recording, sqlprobe.scope("work"), Session(self.engine, **options) as session:
                 result = namespace["run"](session)
+                if at_end is not None:
+                    at_end(session)
             return _outcome(result, recording)
         finally:
             kept.clear()
@@ -93,7 +97,7 @@ class Place:
                 self.restore(self.engine)
 
     async def _run_async(
-        self, source: str, path: Path, namespace: dict[str, Any], options: dict[str, Any], *, native: bool
+        self, source: str, path: Path, namespace: dict[str, Any], options: dict[str, Any], at_end: Any, *, native: bool
     ) -> Outcome:
         engine = create_async_engine(self.asynchronous_url)
         namespace["new_session"] = lambda: Session(engine.sync_engine, **options)
@@ -106,6 +110,8 @@ class Place:
                         result = await namespace["run"](session)
                     else:
                         result = await session.run_sync(namespace["run"])
+                    if at_end is not None:
+                        await session.run_sync(at_end)
         finally:
             await engine.dispose()
         return _outcome(result, recording)
@@ -296,6 +302,8 @@ def mend(place: Place, program: Program, expected: Expected, n: int, before: Out
             break
         if not finding.fixes:
             return f"no fix: {finding.title}"
+        if finding.rule == "write-loop":
+            return write_all(place, program, n, finding, asynchronous=asynchronous)
         if "(values)" in finding.fixes[0].code:
             return ask_for_all(place, program, n, finding, asynchronous=asynchronous)
         try:
@@ -343,6 +351,68 @@ def ask_for_all(place: Place, program: Program, n: int, finding: sqlprobe.Findin
     if Counter(row[added:] for row in together) != Counter(apart):
         return f"{code}: {together} instead of {apart}"
     return "" if apart or not together else f"{code}: {together} instead of nothing"
+
+
+def write_all(place: Place, program: Program, n: int, finding: sqlprobe.Finding, *, asynchronous: bool) -> str:
+    """
+    Run the fix, one statement for what the loop wrote row by row, in place of it; what the table has not then, or "".
+
+    `rows` and `ids` are what the loop changed in the table. Keys that the database gave are none of its results.
+    """
+    code, table = finding.fixes[0].code, corpus_models.Base.metadata.tables[finding.label]
+    contents: list[dict[Any, Any]] = []
+
+    def look(session: Session) -> None:
+        session.flush()
+        found = session.connection().execute(sa.select(table).order_by(table.c.id)).mappings()
+        contents.append({row["id"]: dict(row) for row in found})
+
+    with Session(place.engine) as session:
+        look(session)
+    place.run(program, program.source, n, asynchronous=asynchronous, at_end=look)
+    before, after = contents
+    new = [after[key] for key in after.keys() - before.keys()]
+    changed = [after[key] for key in after.keys() & before.keys() if after[key] != before[key]]
+    ids = sorted(before.keys() - after.keys())
+    wanted = re.findall(r'"(\w+)":', code)
+    rows = [{key: row[key] for key in wanted} for row in (new if "insert(" in code else changed)]
+    if not rows and not ids:
+        return f"{code}: the loop has changed nothing"
+    sent: list[str] = []
+
+    def note(connection: Any, cursor: Any, text: str, parameters: Any, context: Any, many: bool) -> None:
+        sent.append(text)
+
+    names = {**vars(corpus_models), "insert": sa.insert, "update": sa.update, "delete": sa.delete}
+    compiled = compile(code, "<fix>", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    async def run() -> None:
+        engine = create_async_engine(place.asynchronous_url)
+        async with AsyncSession(engine) as session:
+            await eval(compiled, {**names, "rows": rows, "ids": ids, "session": session})
+            await session.run_sync(look)
+        await engine.dispose()
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        if "await " in code:
+            asyncio.run(run())
+        else:
+            with Session(place.engine) as session:
+                eval(compiled, {**names, "rows": rows, "ids": ids, "session": session})
+                look(session)
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        place.restore(place.engine)
+    together = contents[-1]
+    if len(sent) != 2:  # the statement, and the look at the table
+        return f"{code}: sent {sent}"
+    if "insert(" in code:
+        made = [{**together[key], "id": None} for key in together.keys() - before.keys()]
+        same = Counter(map(repr, made)) == Counter(repr({**row, "id": None}) for row in new)
+    else:
+        same = together == after
+    return "" if same else f"{code}: another table than the loop's"
 
 
 @contextlib.contextmanager

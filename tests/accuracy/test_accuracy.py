@@ -122,9 +122,9 @@ def verdict(place, program, n, where):
 
 
 def _rewrites(outcome, expected):
-    """Whether a query was printed that is to stand in a loop's place, expected or not: it has to work."""
+    """Whether a statement was printed that is to stand in a loop's place, expected or not: it has to work."""
     same = [f for f in outcome.findings if (f.rule, f.label) == (expected.rule, expected.label)]
-    return expected.rule == "repeated-statement" and any(f.fixes for f in same)
+    return expected.rule in {"repeated-statement", "write-loop"} and any(f.fixes for f in same)
 
 
 def sizes(program, among):
