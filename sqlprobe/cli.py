@@ -93,7 +93,14 @@ def _run(options: argparse.Namespace) -> int:
 
     _check_outputs(options.output)
     settings = resolve(base=Settings(auto_scope=True, call_sites="all")).settings
-    given = {"slow_seconds": options.slow, "call_sites": options.call_sites, "explain": options.explain or None}
+    if options.stats:
+        _statistics("run", options.stats)  # wrong use is told before the program runs
+    given = {
+        "slow_seconds": options.slow,
+        "call_sites": options.call_sites,
+        "explain": options.explain or bool(options.stats) or None,
+        "explain_stats": str(Path(options.stats).resolve()) if options.stats else None,  # its folder may change
+    }
     settings = _replace(settings, {name: value for name, value in given.items() if value is not None})
     rules = _rules(options.fail_on, _run_looks_for if not settings.explain else _run_with_plans_looks_for)
     if options.module:
@@ -164,7 +171,7 @@ def _explain(options: argparse.Namespace) -> int:
     from sqlprobe.advice import prove
 
     advises = options.advise or options.stats
-    rules = _rules(options.fail_on, lambda rule: _is_plan_rule(rule) or bool(advises and rule.startswith("missing-")))
+    rules = _rules(options.fail_on, lambda rule: _is_plan_rule(rule) or bool(advises and _is_advice(rule)))
     _check_outputs(options.output)
     url = options.url or ("" if options.stats else os.environ.get("DATABASE_URL", ""))
     if not url and not options.stats:
@@ -179,7 +186,7 @@ def _explain(options: argparse.Namespace) -> int:
     settings = _replace(resolve().settings, {"explain": True})
     explanation = explaining.explain(
         url, options.sources or [explaining.STDIN], settings, analyze=options.analyze, given=given, top=options.top,
-        stats=_statistics(options.stats),
+        stats=_statistics("explain", options.stats) if options.stats else None,
     )  # fmt: skip
     advice: list[Finding] = []
     if options.stats:
@@ -205,13 +212,11 @@ def _explain(options: argparse.Namespace) -> int:
     return 1 if failing or all(answer.plan is None for answer in explanation.answers) else 0
 
 
-def _statistics(file: str | None) -> Snapshot | None:
-    if file is None:
-        return None
+def _statistics(command: str, file: str) -> Snapshot:
     from sqlprobe.advice import lab, snapshot
 
     if not lab.is_installed():
-        raise WrongUse(f'explain --stats {file}: it needs a PostgreSQL of its own; pip install "sqlprobe[lab]"')
+        raise WrongUse(f'{command} --stats {file}: it needs a PostgreSQL of its own; pip install "sqlprobe[lab]"')
     return snapshot.Snapshot.load(file)
 
 
@@ -360,7 +365,7 @@ def _run_looks_for(rule: str) -> bool:
 
 
 def _run_with_plans_looks_for(rule: str) -> bool:
-    return _run_looks_for(rule) or _is_plan_rule(rule)
+    return _run_looks_for(rule) or _is_plan_rule(rule) or _is_advice(rule)
 
 
 def _who_looks_for(rule: str) -> str:
@@ -370,13 +375,21 @@ def _who_looks_for(rule: str) -> str:
         return "sqlprobe explain does, and sqlprobe run --explain"
     from sqlprobe import audit
 
-    return "sqlprobe audit does" if rule in audit.RULES else "sqlprobe explain --advise does"
+    return (
+        "sqlprobe audit does" if rule in audit.RULES else "sqlprobe explain --advise does, and sqlprobe run --explain"
+    )
 
 
 def _is_plan_rule(rule: str) -> bool:
     from sqlprobe.plans.judge import CHECKS
 
     return rule in {*CHECKS, "plan-regression"}
+
+
+def _is_advice(rule: str) -> bool:
+    from sqlprobe.advice import PAGES
+
+    return rule in PAGES
 
 
 def _failing(findings: Sequence[Finding], rules: frozenset[str]) -> list[Finding]:
@@ -501,6 +514,9 @@ def _add_run(commands: Any) -> None:
     )
     run.add_argument(
         "--explain", action="store_true", help="when the program ends, ask PostgreSQL for its statements' plans"
+    )
+    run.add_argument(
+        "--stats", metavar="FILE", help="plan as production would: a file of `sqlprobe snapshot`; implies --explain"
     )
     run.add_argument("-m", dest="module", nargs=argparse.REMAINDER, metavar="module", help="run a module, as python -m")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="script.py", help="the program and its arguments")

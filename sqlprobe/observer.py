@@ -130,8 +130,8 @@ class Observer(Recording):
                     return
                 if ends:
                     autoscope.close_all()
-                if ends and explains and self._planner is not None:
-                    self._planner.explain(most=EXPLAINED, seconds=EXPLAIN_SECONDS)
+                if ends and explains:
+                    self._explain()
                 self._pending = False
                 self._due_ns = 0
                 self._save()
@@ -142,6 +142,14 @@ class Observer(Recording):
             self._give_up(error)
         except Exception as error:  # noqa: BLE001 - ours, while the program ends
             faults.count("last save", error)
+
+    def _explain(self) -> None:
+        if self._planner is None:
+            return
+        try:
+            self._planner.explain(most=EXPLAINED, seconds=EXPLAIN_SECONDS)
+        except Exception as error:  # noqa: BLE001 - ours, or a lab that does not start: the rest is worth saving
+            faults.count("plans at the end", error)
 
     def leave(self, seconds: float = LEAVE_SECONDS, *, ends: bool = True) -> None:
         """

@@ -165,7 +165,8 @@ class Probe:
         no harm. It waits for the answers: in async code call it by `asyncio.to_thread`.
 
         Raises:
-            SqlprobeError: no samples are kept; attach with `Settings(explain=True)`.
+            SqlprobeError: no samples are kept; attach with `Settings(explain=True)`. With `explain_stats`, its file or
+                a lab cannot be had.
         """
         if self._planner is None:
             raise SqlprobeError(

@@ -142,7 +142,8 @@ class Recording:
         As `Probe.explain`; here nothing is asked in the background.
 
         Raises:
-            SqlprobeError: no samples are kept; record with `Settings(explain=True)`.
+            SqlprobeError: no samples are kept; record with `Settings(explain=True)`. With `explain_stats`, its file or
+                a lab cannot be had.
         """
         if self._planner is None:
             raise SqlprobeError(

@@ -57,6 +57,8 @@ class Settings:
             plans: in the background within a budget, or by `Probe.explain()`. The plans are asked for on a connection
             of its own, that it makes as the engine makes its own; see plans.md.
         explain_per_minute: plans that are asked for in the background, at most; 0 asks for none by itself.
+        explain_stats: a file of `sqlprobe snapshot`. What is asked for on demand (`Probe.explain()`, at the end of
+            `sqlprobe run --explain`) is then planned with its statistics, as production would; see snapshots.md.
         advice_values: let the predicate of a partial index that is advised name a value that all calls have had, where
             its column has at most 20 different ones and is no key. Without it only values that the schema names too are
             named: labels of an enum, the list of a CHECK.
@@ -92,6 +94,7 @@ class Settings:
     disabled_rules: tuple[str, ...] = ()
     explain: bool = False
     explain_per_minute: float = 6.0
+    explain_stats: str = ""
     advice_values: bool = False
     ignores: tuple[Ignore, ...] = ()
     budgets: Mapping[str, int] = field(default_factory=dict)
@@ -142,6 +145,7 @@ class Settings:
             raise SettingsError(_message("path_map", self.path_map, "a dict of strings, such as {'/srv/app/': ''}"))
         object.__setattr__(self, "path_map", dict(self.path_map))  # the caller's own may change
         _check("release", self.release, str, "a string")
+        _check("explain_stats", self.explain_stats, str, "the name of a file, as a string")
         kept = self.timeline_statements
         if isinstance(kept, bool) or not isinstance(kept, int) or not 0 <= kept <= MAX_TIMELINE_STATEMENTS:
             wanted = f"a whole number from 0 to {MAX_TIMELINE_STATEMENTS:,}"

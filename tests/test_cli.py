@@ -209,9 +209,10 @@ def test_fail_on_turns_success_into_1_and_nothing_else(ran, report, program, rul
 @pytest.mark.parametrize(
     ("rule", "options", "who"),
     [
-        ("missing-index", [], "sqlprobe explain --advise does"),
+        ("missing-index", [], "sqlprobe explain --advise does, and sqlprobe run --explain"),
         ("seq-scan", [], "sqlprobe explain does, and sqlprobe run --explain"),
         ("seq-scan", ["--explain"], None),
+        ("missing-index", ["--explain"], None),
         ("tenant-hierarchy", [], "sqlprobe audit does"),
         ("n-plus-one", [], None),
     ],

@@ -13,8 +13,8 @@ import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from sqlprobe.advice import PAGES, prove
 from sqlprobe.advice import lab as labs
-from sqlprobe.advice import prove
 from sqlprobe.advice.candidates import Candidate, Key
 from sqlprobe.plans import explain
 from sqlprobe.plans.catalog import Reader
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 # `misestimate` needs a plan that has run, `wide-columns` the size of what is stored apart: the lab has neither.
 RULES: Final = frozenset(CHECKS) - {"misestimate", "wide-columns"}
-ADVICE: Final = frozenset({"missing-index", "missing-partial-index", "missing-jsonb-index", "missing-text-index"})
+ADVICE: Final = frozenset(PAGES)
 SECONDS_A_UNIT: Final = 2.5e-6  # of the planner's cost, where pages are in memory: an order of magnitude
 UNKNOWN: Final = "it names what the snapshot does not know, and was judged on its own database"
 # Said of a workload, and a test is none.
@@ -150,7 +150,9 @@ class WhatIf:
         ]
         if not any(case.candidates for case in cases):
             return answers
-        merged = prove.advised(answers, prove.safely(lab, cases))
+        told = prove.safely(lab, cases)
+        wanted = [each for each in told if each.finding.rule not in self.settings.disabled_rules]
+        merged = prove.advised(answers, wanted)
         if self.timed:
             return merged
         return [replace(answer, findings=tuple(map(self._weighed, answer.findings))) for answer in merged]

@@ -8,6 +8,7 @@ is busy, locked or away.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from sqlprobe import capture, faults
+from sqlprobe.model import SqlprobeError
 from sqlprobe.plans.examine import Examiner, questions_for
 from sqlprobe.plans.sampling import Sampler
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.engine.interfaces import Dialect
 
+    from sqlprobe.advice.whatif import WhatIf
     from sqlprobe.model import Finding, StatementStats
     from sqlprobe.plans.examine import Answer, Question
     from sqlprobe.plans.explain import Limits
@@ -97,9 +100,24 @@ class Planner:
         Ask about every statement of which there is a sample, at once: those that took most time in all first, *most*
         of them, for *seconds* at most. See `Examiner.examine`. Indexes that would mend what is found are named, and
         proven where there is a lab to do it.
+
+        Raises:
+            SqlprobeError: with `Settings.explain_stats`, that file or a lab cannot be had, or *analyze* is asked for.
         """
-        found = questions_for(self._samples(), self._statements())
-        return self._ask(found[:most], analyze=analyze, seconds=seconds, prove=True)
+        found = questions_for(self._samples(), self._statements())[:most]
+        file = self.settings.explain_stats
+        if not file:
+            return self._ask(found, analyze=analyze, seconds=seconds, prove=True)
+        if analyze:
+            raise SqlprobeError(
+                f"explain(analyze=True) was asked for, found explain_stats={file!r}: with a snapshot's statistics "
+                "nothing is run; leave one of them away"
+            )
+        from sqlprobe.advice.snapshot import Snapshot
+        from sqlprobe.advice.whatif import WhatIf
+
+        with contextlib.closing(WhatIf(Snapshot.load(file), self.settings)) as production:
+            return self._ask(found, analyze=False, seconds=seconds, production=production)
 
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong with the last plan of each statement."""
@@ -229,6 +247,7 @@ class Planner:
         analyze: bool,
         seconds: float = float("inf"),
         prove: bool = False,
+        production: WhatIf | None = None,
     ) -> list[Answer]:
         answers: list[Answer] = []
 
@@ -241,6 +260,9 @@ class Planner:
             for engine, question in found:
                 by_engine.setdefault(engine, []).append(question)
             for engine, questions in by_engine.items():
+                if production is not None:
+                    answers += production.ask(engine, questions, enough)
+                    continue
                 asked = self.examiner.examine(engine, questions, analyze=analyze, until=enough)
                 answers += self._advise(engine, asked, prove=prove)
                 if not prove:

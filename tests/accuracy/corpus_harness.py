@@ -360,17 +360,31 @@ def write_all(place: Place, program: Program, n: int, finding: sqlprobe.Finding,
     `rows` and `ids` are what the loop changed in the table. Keys that the database gave are none of its results.
     """
     code, table = finding.fixes[0].code, corpus_models.Base.metadata.tables[finding.label]
-    contents: list[dict[Any, Any]] = []
+    parents = [key.column.table for key in table.foreign_keys]
+    contents: list[dict[str, dict[Any, Any]]] = []
 
     def look(session: Session) -> None:
         session.flush()
-        found = session.connection().execute(sa.select(table).order_by(table.c.id)).mappings()
-        contents.append({row["id"]: dict(row) for row in found})
+        found = {}
+        for each in (table, *parents):
+            rows = session.connection().execute(sa.select(each).order_by(each.c.id)).mappings()
+            found[each.name] = {row["id"]: dict(row) for row in rows}
+        contents.append(found)
+
+    def add_parents(session: Session) -> None:
+        """Those that the loop has made too, for its rows to belong to."""
+        for each in parents:
+            rows = [
+                contents[1][each.name][key] for key in contents[1][each.name].keys() - contents[0][each.name].keys()
+            ]
+            if rows:
+                session.connection().execute(each.insert(), rows)
+        sent.clear()
 
     with Session(place.engine) as session:
         look(session)
     place.run(program, program.source, n, asynchronous=asynchronous, at_end=look)
-    before, after = contents
+    before, after = (each[table.name] for each in contents)
     new = [after[key] for key in after.keys() - before.keys()]
     changed = [after[key] for key in after.keys() & before.keys() if after[key] != before[key]]
     ids = sorted(before.keys() - after.keys())
@@ -389,6 +403,7 @@ def write_all(place: Place, program: Program, n: int, finding: sqlprobe.Finding,
     async def run() -> None:
         engine = create_async_engine(place.asynchronous_url)
         async with AsyncSession(engine) as session:
+            await session.run_sync(add_parents)
             await eval(compiled, {**names, "rows": rows, "ids": ids, "session": session})
             await session.run_sync(look)
         await engine.dispose()
@@ -399,13 +414,14 @@ def write_all(place: Place, program: Program, n: int, finding: sqlprobe.Finding,
             asyncio.run(run())
         else:
             with Session(place.engine) as session:
+                add_parents(session)
                 eval(compiled, {**names, "rows": rows, "ids": ids, "session": session})
                 look(session)
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
         place.restore(place.engine)
-    together = contents[-1]
-    if len(sent) != 2:  # the statement, and the look at the table
+    together = contents[-1][table.name]
+    if len(sent) != 2 + len(parents):  # the statement, and the looks at the tables
         return f"{code}: sent {sent}"
     if "insert(" in code:
         made = [{**together[key], "id": None} for key in together.keys() - before.keys()]

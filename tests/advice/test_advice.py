@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
+import sqlprobe
 from sqlprobe import cli
 from sqlprobe.advice import candidates, prove
 from sqlprobe.advice import snapshot as snapshots
@@ -331,6 +336,75 @@ def test_a_snapshot_alone_is_enough(prod, capsys, tmp_path):
     )  # fmt: skip
     (finding,) = Report.read(out).findings
     assert ("missing-index", True) == (finding.rule, finding.evidence["verified"].startswith("lab, PostgreSQL"))
+
+
+@pytest.fixture
+def branch(postgresql_url, postgresql_server, make_engine):
+    """A database of a developer's, with the tables and one row."""
+    url = postgresql_url()
+    postgresql_server.psql("CREATE TABLE t (id int PRIMARY KEY, x int); INSERT INTO t VALUES (1, 1)", url.database)
+    return make_engine(url)
+
+
+def test_a_recording_is_explained_as_production_would(prod, branch):
+    settings = sqlprobe.Settings(explain=True, explain_stats=prod)
+    with sqlprobe.record(settings=settings) as recording, branch.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM t WHERE x = :x"), {"x": 5}).all()
+        connection.execute(sa.text("SELECT * FROM t WHERE id = :id"), {"id": 5}).all()
+    (finding,) = recording.explain()
+
+    assert ("missing-index", "t", True) == (finding.rule, finding.label, finding.fixes[0].verified is not None)
+    assert [finding] == [each for each in recording.report().findings if each.rule == "missing-index"]
+
+
+def test_a_rule_that_is_off_advises_nothing(prod, branch):
+    settings = sqlprobe.Settings(explain=True, explain_stats=prod, disabled_rules=("missing-index", "seq-scan"))
+    with sqlprobe.record(settings=settings) as recording, branch.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM t WHERE x = :x"), {"x": 5}).all()
+
+    assert () == recording.explain()
+
+
+@pytest.mark.parametrize(
+    ("file", "analyze", "said"),
+    [("none.json", False, "none.json: the snapshot cannot be read"), (None, True, "nothing is run")],
+)
+def test_what_cannot_be_explained_so_is_an_error(prod, branch, file, analyze, said):
+    settings = sqlprobe.Settings(explain=True, explain_stats=file or prod)
+    with sqlprobe.record(settings=settings) as recording, branch.connect() as connection:
+        connection.execute(sa.text("SELECT * FROM t WHERE x = :x"), {"x": 5}).all()
+    with pytest.raises(sqlprobe.SqlprobeError, match=said):
+        recording.explain(analyze=analyze)
+
+
+def test_a_program_is_judged_as_in_production(prod, branch, tmp_path):
+    program, report = tmp_path / "program.py", tmp_path / "report.json"
+    program.write_text(
+        "import sqlalchemy as sa, sys, os\n"
+        "os.chdir('/')\n"
+        "with sa.create_engine(sys.argv[1]).connect() as connection:\n"
+        "    connection.execute(sa.text('SELECT * FROM t WHERE x = :x'), {'x': 5}).all()\n"
+    )
+    url = branch.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-m", "sqlprobe", "run", "--stats", Path(prod).name, "-o", str(report)]
+    done = subprocess.run(
+        [*command, "--fail-on", "missing-index", str(program), url],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+
+    assert 1 == done.returncode, done.stderr
+    assert ["missing-index"] == [each.rule for each in Report.read(report).findings if each.fixes]
+
+
+def test_a_program_is_not_run_with_a_wrong_file(tmp_path, capfd):
+    (tmp_path / "program.py").write_text("print('it ran')")
+
+    assert 2 == cli.main(["run", "--stats", str(tmp_path / "none.json"), str(tmp_path / "program.py")])
+    told = capfd.readouterr()
+    assert ("", True) == (told.out, "none.json: the snapshot cannot be read" in told.err)
 
 
 def test_what_an_index_of_production_serves_is_not_told(prod, capsys):
