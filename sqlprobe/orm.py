@@ -406,6 +406,21 @@ def mappers() -> list[Any]:
     return [mapper for registry in registries for mapper in registry.mappers]
 
 
+def mapper_of(schema: str, table: str) -> Any:
+    """
+    The mapper of the table; None where none is known, or several are. One of a hierarchy that shares a table is the
+    base's. A table that is mapped without a schema is found by its name.
+    """
+    found = []
+    for mapper in mappers():
+        mapped = mapper.local_table
+        if getattr(mapped, "name", None) != table or getattr(mapped, "schema", None) not in {None, schema}:
+            continue
+        if mapper.inherits is None or mapper.inherits.local_table is not mapped:
+            found.append(mapper)
+    return found[0] if len(found) == 1 else None
+
+
 def has_attribute(model: str, name: str) -> bool | None:
     """Whether a mapped class called *model* has the attribute *name*; None where no such class is known yet."""
     found = [mapper.class_ for mapper in mappers() if name_of(mapper) == model]

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from sqlprobe import orm
 from sqlprobe.plans import conditions, scans, vectors
 from sqlprobe.plans.conditions import SortKey
 
@@ -74,6 +75,17 @@ class Key:
     @property
     def is_expression(self) -> bool:
         return not self.column
+
+    @property
+    def is_ordered(self) -> bool:
+        """In another way than PostgreSQL's own."""
+        return self.descending or self.nulls_first
+
+    @property
+    def ordered(self) -> str:
+        """What stands behind a column in SQLAlchemy."""
+        nulls = "" if self.nulls_first == self.descending else ".nulls_first()" if self.nulls_first else ".nulls_last()"
+        return f"{'.desc()' if self.descending else ''}{nulls}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +153,24 @@ class Candidate:
         return f"with op.get_context().autocommit_block():\n    op.create_index({', '.join(options)})"
 
     def sqlalchemy(self) -> str:
-        """The `Index` of a table's arguments."""
-        options = [repr(self.name), *(self._alembic_key(key) for key in self.keys), *self._options()]
-        return f"Index({', '.join(options)})"
+        """The `Index`: below its class, with the class's attributes, where that is known; or a table's argument."""
+        mapper = orm.mapper_of(self.schema, self.table)
+        names = {} if mapper is None else {str(column.name): str(key) for key, column in mapper.columns.items()}
+        columns = [key for key in self.keys if key.column]
+        if not columns or any(key.column not in names or (key.operator_class and key.is_ordered) for key in columns):
+            options = [repr(self.name), *(self._alembic_key(key) for key in self.keys), *self._options()]
+            return f"Index({', '.join(options)})"
+        model = orm.name_of(mapper)
+        keys = [
+            f"{model}.{names[key.column]}{key.ordered}" if key.column else self._alembic_key(key) for key in self.keys
+        ]
+        return f"Index({', '.join([repr(self.name), *keys, *self._options()])})  # below class {model}"
 
     def _alembic_key(self, key: Key) -> str:
         # `postgresql_ops` goes by the column's name: an expression has none, so it carries its class in its text.
         opclass = "" if key.column else key.operator_class
         plain = Key(key.column, key.expression, opclass, key.descending, key.nulls_first)
-        if key.column and not key.descending and not key.nulls_first:
+        if key.column and not key.is_ordered:
             return repr(key.column)
         return f"text({plain.text!r})"
 

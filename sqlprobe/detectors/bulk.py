@@ -30,8 +30,11 @@ MAX_KEYS: Final = 100  # characters of the keys of a row
 
 def code_for(shape: Shape, place: Place | None) -> str:
     """The statement for all rows; "" where the one in the loop does more, or its table has no class of its own."""
-    mapper = _mapper_of(shape.tables[0]) if len(shape.tables) == 1 else None
-    if mapper is None:
+    schema, _, table = shape.tables[0].replace('"', "").rpartition(".") if len(shape.tables) == 1 else ("", "", "")
+    mapper = orm.mapper_of(schema, table)
+    if mapper is None or mapper.polymorphic_on is not None or mapper.inherits is not None:
+        return ""
+    if (mapper.local_table.schema or "") != schema:
         return ""
     awaits = place is not None and place.code.co_flags & inspect.CO_COROUTINE
     execute = "await session.execute" if awaits else "session.execute"
@@ -49,14 +52,6 @@ def code_for(shape: Shape, place: Place | None) -> str:
         if _is_primary(mapper, tested) and mapper.version_id_col is None:
             return f"{execute}(delete({name}).where({name}.{tested[0]}.in_(ids)))"
     return ""
-
-
-def _mapper_of(table: str) -> Any:
-    """The mapper of *table*, as SQL has its name; None where none is known, or several, or it is one of a hierarchy."""
-    mappers = [each for each in orm.mappers() if getattr(each.local_table, "fullname", "") == table.replace('"', "")]
-    if len(mappers) != 1 or mappers[0].polymorphic_on is not None or mappers[0].inherits is not None:
-        return None
-    return mappers[0]
 
 
 def _keys(mapper: Any, text: str) -> list[str]:
