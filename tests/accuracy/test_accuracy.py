@@ -15,6 +15,7 @@ from pathlib import Path
 
 import corpus_clean
 import corpus_harness as harness
+import corpus_models
 import corpus_published
 import pytest
 import sqlalchemy as sa
@@ -92,6 +93,12 @@ def write_the_page():
     path = os.environ.get("SQLPROBE_ACCURACY")
     if path:
         Path(path).write_text(page(), encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """A program has its own models: other tests of this process map tables of the same names."""
+    monkeypatch.setattr("sqlprobe.orm.mappers", lambda: list(corpus_models.Base.registry.mappers))
 
 
 def verdict(place, program, n, where):

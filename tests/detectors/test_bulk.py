@@ -52,9 +52,9 @@ def mapped():
         breed = mapped_column(sa.String)
 
     first = sa.Table("twice", Base.metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Integer))
-    for name in ("First", "Second"):
-        type(name, (Base,), {"__table__": first})
-    return Base  # holds its classes
+    twice = [type(name, (Base,), {"__table__": first}) for name in ("First", "Second")]
+    yield Parcel, Stop, Counted, Animal, Dog, *twice  # nothing else holds them
+    Base.registry.dispose()
 
 
 @pytest.mark.parametrize(
