@@ -63,7 +63,7 @@ def test_load_goes_on_past_failures_and_is_counted(engine):
         await send({"type": "http.response.start", "status": 500 if len(answered) == 5 else 200, "headers": []})
         await send({"type": "http.response.body", "body": b"{}"})
 
-    service = steady.Service("127.0.0.1", 1, rate=1000.0, scale=0.01)
+    service = steady.Service("127.0.0.1", 1, rate=50.0, scale=0.01)  # a minute of calls is made at once
     with sqlprobe.attach(engine) as probe:
         failed = asyncio.run(steady.drive(app, service, probe, requests=20))
 

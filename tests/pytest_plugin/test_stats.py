@@ -188,6 +188,7 @@ def test_all_of_them():
     result.stdout.fnmatch_lines(["*rule:*unbounded-result*"])
 
 
+@pytest.mark.exhaustive
 def test_after_some_values_that_are_served_a_statement_is_believed(told, monkeypatch):
     asked = []
     of_old = whatif.WhatIf.ask
@@ -256,6 +257,7 @@ def test_async(driver):
     result.assert_outcomes(failed=2)
 
 
+@pytest.mark.exhaustive
 def test_markers_and_baseline_hold_for_it(told):
     told("@pytest.mark.sqlprobe(explain=False)" + BY_CITY, "--sqlprobe=fail").assert_outcomes(passed=1)
     told("@pytest.mark.sqlprobe(allow=['missing-index:place'])" + BY_CITY, "--sqlprobe=fail").assert_outcomes(passed=1)
