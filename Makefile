@@ -38,9 +38,9 @@ test-wheel: .venv/dev
 lint: .venv/dev
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
-	@.venv/bin/mypy
-	@# pyright asks the python that it finds on the PATH where packages are.
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" pyright
+	@# Side by side. pyright asks the python that it finds on the PATH where packages are.
+	@.venv/bin/mypy & mypy=$$!; PATH="$(CURDIR)/.venv/bin:$$PATH" pyright; pyright=$$?; \
+	    wait $$mypy && exit $$pyright
 
 format: .venv/dev
 	@.venv/bin/ruff check --fix-only --quiet

@@ -550,7 +550,12 @@ SERVED = """\
             0,
             marks=pytest.mark.exhaustive,
         ),
-        (["uvicorn", "--workers", "2", "--uds", "{socket}", "served:asgi"], signal.SIGTERM, 0),
+        pytest.param(
+            ["uvicorn", "--workers", "2", "--uds", "{socket}", "served:asgi"],
+            signal.SIGTERM,
+            0,
+            marks=pytest.mark.exhaustive,
+        ),
         pytest.param(
             ["uvicorn", "--uds", "{socket}", "served:asgi"],
             signal.SIGTERM,

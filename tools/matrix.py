@@ -23,12 +23,17 @@ import tempfile
 import time
 import tomllib
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".matrix"
@@ -207,11 +212,14 @@ def _files(selection: str, tree: Path) -> list[str]:
     )
 
 
-def run_cell(interpreter: Interpreter, line: Line, selection: str) -> Tally:
-    """The tests of *selection* on these two; skipped whole where the environment cannot be had."""
+def run_cell(interpreter: Interpreter, line: Line, selection: str, prepared: Callable[[], Path] | None = None) -> Tally:
+    """
+    The tests of *selection* on these two; skipped whole where the environment cannot be had. *prepared* waits for it,
+    where somebody else has begun to make it.
+    """
     name = _cell(interpreter, line)
     try:
-        python = prepare(interpreter, line)
+        python = prepared() if prepared is not None else prepare(interpreter, line)
     except subprocess.CalledProcessError:
         note = "its environment could not be made"
         print(f"\n== {name} ==\nskipped: {note}", flush=True)
@@ -231,8 +239,11 @@ def run_slice() -> list[Tally]:
         if fit.minor < line.ends:
             cells.append((fit, line))
     cells += [(other, newest) for other in free]
-    tallies = [run(_cell(main, newest), HERE / "bin" / "python", FIXED_SLICE)]
-    return tallies + [run_cell(*cell, BREAKS_FIRST) for cell in cells]
+    # Their environments are made, which is mostly to wait, while the tests run here.
+    with ThreadPoolExecutor(1) as ahead:
+        ready = [ahead.submit(prepare, *cell) for cell in cells]
+        tallies = [run(_cell(main, newest), HERE / "bin" / "python", FIXED_SLICE)]
+        return tallies + [run_cell(*cell, BREAKS_FIRST, made.result) for cell, made in zip(cells, ready, strict=True)]
 
 
 def run_all(*names: str) -> list[Tally]:

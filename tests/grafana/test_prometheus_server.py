@@ -272,6 +272,7 @@ def test_filters_find_their_values(prometheus):
         until(lambda: prometheus.ask(f"label/{match[2]}/values", **asked), name)  # noqa: B023 - done before the next
 
 
+@pytest.mark.exhaustive
 def test_exemplars_lead_to_traces(prometheus):
     began = time.time() - PATIENCE
 

@@ -69,7 +69,7 @@ UNCOUNTED = {
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(40, id="each 40th"), pytest.param(1, id="all", marks=pytest.mark.exhaustive)]
+    scope="module", params=[pytest.param(80, id="each 80th"), pytest.param(1, id="all", marks=pytest.mark.exhaustive)]
 )
 def told(request):
     command = [sys.executable, str(PROGRAM), str(request.param)]
