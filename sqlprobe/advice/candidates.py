@@ -774,6 +774,9 @@ def near(relation: Relation, candidate: Candidate) -> Near | None:
 def _difference(relation: Relation, index: Index, candidate: Candidate) -> str:
     """What keeps *index* from doing what *candidate* does, if that is one thing; else ""."""
     first, wanted = index.keys[0], candidate.keys[0]
+    plain = {key.column for key in candidate.keys if key.column and not key.operator_class}
+    if index.predicate and index.predicate != candidate.predicate and index.method == candidate.method:
+        return f"has only the rows of {conditions.masked(index.predicate)}" if plain.issuperset(index.columns) else ""
     same_columns = _columns_of(first) == _columns_of(wanted)
     if not same_columns or not _columns_of(wanted):
         return ""
@@ -792,10 +795,11 @@ def _difference(relation: Relation, index: Index, candidate: Candidate) -> str:
         return f"has the operator class {first.operator_class}, and {wanted.operator_class} is needed"
     if not wanted.operator_class and first.operator_class.endswith(("_pattern_ops", "_path_ops")):
         return f"has the operator class {first.operator_class}, which does not answer this operator"
-    if len(index.keys) == len(candidate.keys) and [k.column for k in index.keys] == [k.column for k in candidate.keys]:
+    columns, wants = ([key.column for key in each.keys] for each in (index, candidate))
+    if columns == wants:
         pairs = list(zip(index.keys, candidate.keys, strict=True))
         if index.predicate != candidate.predicate:
-            return "" if not index.predicate else f"has only the rows of {conditions.masked(index.predicate)}"
+            return ""
         if any(a.descending == b.descending and a.nulls_first != b.nulls_first for a, b in pairs):
             return "has its NULLs at the other end than the ORDER BY"
         if any(a.descending != b.descending for a, b in pairs):

@@ -23,9 +23,9 @@ def index_on(*names, expression="", **options):
     })  # fmt: skip
 
 
-def said(index, *keys):
+def said(index, *keys, **options):
     relation = SimpleNamespace(indexes=[index], usable_indexes=[index] if index.usable else [], column=lambda _: None)
-    found = near(relation, Candidate("public", "orders", keys))
+    found = near(relation, Candidate("public", "orders", keys, **options))
     return found and found.why
 
 
@@ -44,3 +44,24 @@ def test_another_spelling_is_told():
 
 def test_what_is_invalid_is_told():
     assert "is invalid" in said(index_on("a", usable=False), Key("a"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ((Key("a"),), True),
+        ((Key("a"), Key("b")), True),  # longer, as it would be if the index had all rows
+        ((Key("b"), Key("a")), True),
+        ((Key("b"),), False),
+        ((Key("a", operator_class="text_pattern_ops"),), False),  # it differs in more than its rows
+    ],
+)
+def test_an_index_with_only_some_rows_is_told(keys, told):
+    text = said(index_on("a", predicate="(status = 'open'::text)"), *keys)
+
+    assert told == ("has only the rows of" in (text or ""))
+    assert "open" not in (text or "")
+
+
+def test_a_whole_index_beside_a_partial_one_is_no_near_miss():
+    assert said(index_on("a"), Key("a"), predicate="(deleted_at IS NULL)") is None
