@@ -155,7 +155,10 @@ def _heeded(smell: Smell, catalog: Catalog) -> Smell | None:
         condition = _short(str(smell.evidence["condition"]))
         return dataclasses.replace(smell, title=f"no index of {smell.label} answers {condition}: all of it is read")
     if smell.rule == "whole-index-walk":
-        if not _is_selective(node, catalog, "Index Cond" if "Index Cond" in node.fields else "Filter"):
+        # On few rows one index costs what another does, whichever would answer it on many.
+        if _has_index(node, catalog) or not _is_selective(
+            node, catalog, "Index Cond" if "Index Cond" in node.fields else "Filter"
+        ):
             return None
         if "Index Cond" in node.fields:
             return smell
@@ -171,6 +174,29 @@ def _heeded(smell: Smell, catalog: Catalog) -> Smell | None:
         why = smell.title.rpartition(": ")[0]
         return dataclasses.replace(smell, title=f"{why}: every row of {smell.label} is measured")
     return smell
+
+
+def _has_index(node: Node, catalog: Catalog) -> bool:
+    """Whether an index that is there would find the few rows that *node* asks for, whatever the planner has taken."""
+    relation = catalog.of(node)
+    if relation is None:
+        return False
+    fields = ("Filter", "Index Cond", "Recheck Cond")
+    asked = scans.tests(node, *fields)
+    named = {column.name for field in fields for test in node.tests(field) for column in test.columns}
+    for index in relation.usable_indexes:
+        rows = conditions.parse(index.predicate).columns if index.predicate else ()
+        if not named.issuperset(column.name for column in rows):
+            continue  # it has only some rows, by what the statement does not ask for
+        first = index.keys[0]
+        if any(
+            _finds_few(each, relation)
+            and scans.is_key(node, each.key, first)
+            and ("=" if each.operator in _EQUAL else each.operator) in first.operators
+            for each in asked
+        ):
+            return True
+    return False
 
 
 def _short(text: str) -> str:

@@ -115,6 +115,51 @@ def test_the_gate_accuses_nobody_falsely(engine, statement):
     assert (None, []) == (answer.refused, [finding.title for finding in answer.findings])
 
 
+# On next to no rows, which autovacuum has counted, every index costs the same.
+FEW = {
+    "none": "INSERT INTO few SELECT g, g, 't', 't' FROM generate_series(1, 60) g; DELETE FROM few",
+    "one": "INSERT INTO few VALUES (1, 1, 't', 't')",
+    "one left": "INSERT INTO few SELECT g, g, 't', 't' FROM generate_series(1, 60) g; DELETE FROM few WHERE id > 1",
+    "forty": "INSERT INTO few SELECT g, g, 't', 't', now() FROM generate_series(1, 40) g",
+}
+SERVED = [
+    "SELECT * FROM few WHERE owner = 2",
+    "SELECT * FROM few WHERE owner = 2 ORDER BY id",
+    "SELECT * FROM few WHERE owner = 2 ORDER BY id LIMIT 10",
+    "SELECT * FROM few WHERE owner IN (1, 2, 3) ORDER BY id",
+    "SELECT max(id) FROM few WHERE owner = 2",
+    "SELECT DISTINCT ON (id) * FROM few WHERE owner = 2 ORDER BY id",
+    "SELECT id, count(*) FROM few WHERE owner = 2 GROUP BY id",
+    "SELECT EXISTS (SELECT FROM few WHERE owner = 2)",
+    "SELECT * FROM few f JOIN other o ON o.few = f.id WHERE f.owner = 2",
+    "SELECT * FROM few f JOIN other o ON o.few = f.id WHERE f.owner = 2 ORDER BY o.id",
+    "SELECT * FROM few WHERE owner = 2 AND gone IS NULL",
+    "SELECT * FROM few WHERE lower(code) = 'x' ORDER BY id LIMIT 5",
+]
+UNSERVED = [
+    "SELECT * FROM few WHERE title = 'x' ORDER BY id LIMIT 10",
+    "SELECT * FROM few WHERE code = 'x' ORDER BY id LIMIT 10",  # an index has lower(code)
+]
+
+
+@pytest.mark.parametrize("rows", FEW)
+def test_on_next_to_no_rows_an_index_that_is_there_counts(postgresql_url, postgresql_server, make_engine, rows):
+    url = postgresql_url()
+    postgresql_server.psql(
+        "CREATE TABLE few (id int PRIMARY KEY, owner int, title text, code text, gone timestamptz);"
+        "CREATE INDEX few_owner ON few (owner); CREATE INDEX few_code ON few (lower(code));"
+        "CREATE INDEX few_live ON few (title) WHERE gone IS NULL AND owner IS NOT NULL;"
+        "CREATE TABLE other (id int PRIMARY KEY, few int); CREATE INDEX other_few ON other (few);"
+        f"INSERT INTO other VALUES (1, 1); {FEW[rows]}; ANALYZE",
+        url.database,
+    )
+    served = asked(make_engine(url), *SERVED)
+    unserved = asked(make_engine(url), *UNSERVED)
+
+    assert [] == [finding.title for answer in served for finding in answer.findings]
+    assert [1] * len(UNSERVED) == [len(answer.findings) for answer in unserved]
+
+
 def test_findings_of_the_gate_name_no_number_that_is_in_no_database(engine):
     told = [finding for answer in asked(engine, *(case[0] for case in CASES)) for finding in answer.findings]
 
