@@ -417,6 +417,7 @@ def told(outcome: Outcome) -> list[Told]:
 SYMPTOMS: Final = frozenset({
     "seq-scan", "filter-discards-rows", "whole-index-walk", "nested-loop", "sort-spill", "missing-vector-index",
     "missing-index", "missing-partial-index", "missing-jsonb-index", "missing-text-index", "deep-offset",
+    "rls-hides-index",
 })  # fmt: skip
 _KEPT: Final = frozenset({"deep-offset"})  # an index makes it cheaper, and does not end it
 _PASSED_ON: Final = ("condition", "rows_read", "rows_kept", "share_of_plan", "loops", "plan")

@@ -43,6 +43,9 @@ RULES: Final = frozenset(CHECKS) - {"misestimate", "wide-columns"}
 ADVICE: Final = frozenset(PAGES)
 SECONDS_A_UNIT: Final = 2.5e-6  # of the planner's cost, where pages are in memory: an order of magnitude
 UNKNOWN: Final = "it names what the snapshot does not know, and was judged on its own database"
+# A label of an enum that the branch adds, or a unique index, is refused by the server: "failed".
+_UNKNOWN: Final = frozenset({"not visible", "failed"})
+_HIDDEN: Final = "tables that no other connection sees, and so not the indexes that they have"
 # Said of a workload, and a test is none.
 _OF_WORKLOADS: Final = ("share_of_time", "statements", "upkeep_share")
 
@@ -79,13 +82,17 @@ class WhatIf:
             LabError: a lab cannot be had.
         """
         mine = self._in_lab(engine)
-        answers = mine.ask(questions, until)
-        if reachable and self._adopt(mine, engine, answers):
+        role = engine.url.username or "" if reachable else ""
+        answers = mine.ask(questions, until, role)
+        if reachable:
             numbers = [number for number, each in enumerate(answers) if each.findings or _candidates(each)]
-            again = mine.ask([questions[number] for number in numbers], until)
-            for number, answer in zip(numbers, again, strict=False):
-                answers[number] = answer
-        answers = self._advised(mine.lab, answers)
+            here = self._here(engine, [answers[number] for number in numbers])
+            if self._adopt(mine, here, answers):
+                again = mine.ask([questions[number] for number in numbers], until, role)
+                for number, answer in zip(numbers, again, strict=False):
+                    answers[number] = answer
+            answers = [_unless_hidden(answer, here) for answer in answers]
+        answers = self._advised(mine.lab, answers, mine.role_of(role))
         return self._at_home(engine, answers, until) if reachable else answers
 
     def is_by_value(self, question: Question) -> bool:  # noqa: ARG002 - as the gate's
@@ -108,27 +115,31 @@ class WhatIf:
             self._labs[driver] = _InLab(self._open.enter_context(opened), self.settings, timed=self.timed)
         return self._labs[driver]
 
-    def _adopt(self, mine: _InLab, engine: Engine, answers: Sequence[Answer]) -> bool:
-        """Whether the database of *engine* has indexes for *answers* that production has not; now the lab has them."""
-        asked = [each for each in answers if each.plan is not None and (each.findings or _candidates(each))]
-        if not asked:
-            return False
+    def _here(self, engine: Engine, answers: Sequence[Answer]) -> dict[Name, Relation] | Refused:
+        """The tables of *answers* as the database that they ran on has them, to others than who ran them."""
+        if not answers:
+            return {}
         reader = self._readers.setdefault(engine, Reader())
 
         def work(session: Session) -> dict[Name, Relation]:
             found: dict[Name, Relation] = {}
-            for each in asked:
+            for each in answers:
                 if each.plan is not None:
                     found.update(reader.read(session, each.plan).relations)
             return found
 
         try:
-            here = explain.on_connection(engine, work)
-        except Refused:
-            return False  # its tables are of an open transaction, or locked by it
+            return explain.on_connection(engine, work)
+        except Refused as refused:
+            return refused  # locked, by the test itself
+
+    def _adopt(self, mine: _InLab, here: dict[Name, Relation] | Refused, answers: Sequence[Answer]) -> bool:
+        """Whether *here* are indexes for *answers* that production has not; now the lab has them."""
+        if isinstance(here, Refused):
+            return False
         known = {
             _target(index)
-            for each in asked
+            for each in answers
             if each.catalog is not None
             for relation in each.catalog.relations.values()
             for index in relation.usable_indexes
@@ -142,10 +153,10 @@ class WhatIf:
         adopted = [mine.adopt(index, relation) for index, relation in new.values()]
         return any(adopted)
 
-    def _advised(self, lab: Lab, answers: list[Answer]) -> list[Answer]:
+    def _advised(self, lab: Lab, answers: list[Answer], role: str) -> list[Answer]:
         """*answers* with the indexes that would help, in place of what they would end."""
         cases = [
-            case if self.timed else replace(case, statement=_expected(case.statement, case.plan))
+            replace(case, role=role, statement=case.statement if self.timed else _expected(case.statement, case.plan))
             for case in prove.cases_of(answers, few=self.settings.advice_values)
         ]
         if not any(case.candidates for case in cases):
@@ -172,12 +183,13 @@ class WhatIf:
         numbers = [
             number
             for number, answer in enumerate(answers)
-            if answer.refused is not None and answer.refused.reason == "not visible"
+            if answer.refused is not None and answer.refused.reason in _UNKNOWN
         ]
         if numbers:
             found = self._gate.ask(engine, [answers[number].question for number in numbers], until)
             for number, answer in zip(numbers, found, strict=False):
-                answers[number] = replace(answer, notes=(*answer.notes, UNKNOWN))
+                if answer.refused is None:
+                    answers[number] = replace(answer, notes=(*answer.notes, UNKNOWN))
         return answers
 
 
@@ -207,12 +219,21 @@ class _InLab(Examiner):
         self._timed = timed
         self._adopted: set[str] = set()
 
-    def ask(self, questions: Sequence[Question], until: Callable[[], bool]) -> list[Answer]:
+    def role_of(self, name: str) -> str:
+        """
+        Whom to plan as for who connects as *name*: the same, where production has a role of that name that policies
+        apply to; else the snapshot's own.
+        """
+        known = next((each for each in self.lab.snapshot.roles if each.name == name), None)
+        return name if known is not None and not (known.superuser or known.bypasses) else ""
+
+    def ask(self, questions: Sequence[Question], until: Callable[[], bool], role: str) -> list[Answer]:
+        role = self.role_of(role)
         asked = [
             replace(
                 each,
-                sample=prove.connected(self.lab, each.sample),
-                others=tuple(prove.connected(self.lab, other) for other in each.others),
+                sample=prove.connected(self.lab, each.sample, role),
+                others=tuple(prove.connected(self.lab, other, role) for other in each.others),
             )
             for each in questions
         ]
@@ -248,7 +269,13 @@ class _InLab(Examiner):
             return found
         expected = round(plan.root.total_cost * SECONDS_A_UNIT, 6)
         return [
-            replace(each, seconds=0.0, evidence={**each.evidence, "expected_seconds": expected})  # none have been taken
+            replace(
+                each,
+                seconds=0.0,  # none have been taken
+                # Whether it streams, or asks with a value that only means so much in a test, a plan does not tell.
+                severity="info" if each.rule == "unbounded-result" else each.severity,
+                evidence={**each.evidence, "expected_seconds": expected},
+            )
             for each in found
         ]
 
@@ -261,6 +288,21 @@ def _expected(statement: StatementStats | None, plan: Plan) -> StatementStats | 
     if statement is None:
         return None
     return replace(statement, seconds=statement.calls * plan.root.total_cost * SECONDS_A_UNIT)
+
+
+def _unless_hidden(answer: Answer, here: dict[Name, Relation] | Refused) -> Answer:
+    """
+    *answer*, or that it cannot be judged: its tables are of the test's own transaction, and with them their indexes.
+    Production's partitions are none of a test's.
+    """
+    if answer.plan is None or not (answer.findings or _candidates(answer)):
+        return answer
+    if isinstance(here, Refused):
+        return replace(answer, plan=None, findings=(), refused=here)
+    relations = answer.catalog.relations if answer.catalog is not None else {}
+    if all(name in here for name, relation in relations.items() if relation.root is None):
+        return answer
+    return replace(answer, plan=None, findings=(), refused=Refused("not visible", found=_HIDDEN))
 
 
 def _candidates(answer: Answer) -> bool:
