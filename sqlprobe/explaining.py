@@ -40,6 +40,8 @@ STDIN: Final = "-"
 TOP: Final = 20  # statements of a report that are asked about: those that took most time
 DRIVERS: Final = ("psycopg", "asyncpg", "psycopg2", "pg8000")
 _CUT: Final = "…"
+_QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
+_PLACEHOLDER: Final = re.compile(r"(?<![\w$])\$\d+\b")
 _OPERAND_FOLLOWS: Final = re.compile(r"[|&]?\s+(?:\?|\(|ARRAY\b)")
 
 
@@ -179,7 +181,9 @@ def _text(source: str) -> str:
 
 
 def _of_text(text: str, before: tuple[tuple[str, Any], ...]) -> Question:
-    return Question(shape_of(text).fingerprint, "", Sample(text, None, settings=before))
+    # As pg_stat_statements has it, without its values.
+    generic = _PLACEHOLDER.search(_QUOTED.sub("''", text)) is not None
+    return Question(shape_of(text).fingerprint, "", Sample(text, None, settings=before, generic=generic))
 
 
 def _of_report(report: Report, before: tuple[tuple[str, Any], ...], top: int) -> Iterable[Question]:

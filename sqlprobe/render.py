@@ -450,7 +450,7 @@ class _Page:
         self.prose(harmless(finding.advice), first=[(f"  {'fix:':<{_LABEL}}", "green")], indent=_LABEL + 2)
         for number, fix in enumerate(finding.fixes):
             if number:
-                self.line((f"  or ({fix.kind}):", "green"))
+                self.line((f"  {'and' if are_one_fix(finding) else 'or'} ({fix.kind}):", "green"))
             self.code(fix.code)
             if fix.alembic:
                 self.line(("  alembic:", "green"))
@@ -799,7 +799,7 @@ def _md_finding(finding: Finding, lookup: _Lookup) -> Iterator[str]:
     for number, fix in enumerate(finding.fixes):
         yield ""
         if number:
-            yield from (f"or ({fix.kind}):", "")
+            yield from (f"{'and' if are_one_fix(finding) else 'or'} ({fix.kind}):", "")
         yield from _md_block(fix.code, {"create-index": "sql", "drop-index": "sql"}.get(fix.kind, "python"))
         if fix.alembic:
             yield from ("", "alembic:", "")
@@ -943,6 +943,11 @@ def _md_names(title: str, statements: Sequence[StatementStats], top: int) -> Ite
         ),
         2,
     )
+
+
+def are_one_fix(finding: Finding) -> bool:
+    """Whether the fixes of *finding* belong together, as the indexes for an OR; else each is one way to mend it."""
+    return all(fix.kind == "create-index" for fix in finding.fixes) and "cost_after" in finding.evidence
 
 
 def _pascal(rule: str) -> str:

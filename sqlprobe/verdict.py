@@ -35,8 +35,10 @@ def told(finding: Finding) -> Iterator[str]:
         yield f"  origin: {_place(finding.origin)}"
     yield f"  rule:   {finding.rule}" + (f"  label: {render.harmless(finding.label)}" if finding.label else "")
     yield f"  advice: {render.harmless(finding.advice)}"
-    if finding.fixes:
-        yield from (f"    {line}" for line in finding.fixes[0].code.splitlines())
+    for fix in finding.fixes if render.are_one_fix(finding) else finding.fixes[:1]:
+        yield from (f"    {line}" for line in fix.code.splitlines())
+        if fix.kind == "create-index" and fix.sqlalchemy:
+            yield f"    {fix.sqlalchemy}"
 
 
 def listing(executions: Sequence[Execution], calls: int, seconds: float) -> Iterator[str]:

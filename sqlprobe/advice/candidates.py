@@ -33,6 +33,7 @@ MAX_DIMENSIONS: Final = vectors.MAX_DIMENSIONS
 MAX_VALUES: Final = 20  # different ones of a column: a status, a kind; more may be persons
 MAX_INCLUDED: Final = 4  # columns, and
 MAX_INCLUDED_BYTES: Final = 64  # of them a row: a covering index should not become a second table
+_LINK: Final = 2  # columns of a table that only links others
 SAMPLES: Final = 3  # with different values, of which each has the constant: fewer prove nothing
 
 # Without an order, or with one that nobody searches by.
@@ -116,8 +117,10 @@ class Candidate:
         suffix += "_pattern" if any(key.operator_class.endswith("_pattern_ops") for key in self.keys) else ""
         suffix += "_partial" if self.predicate else ""
         suffix += "_covering" if self.include else ""
+        digest = hashlib.blake2b(self.target.encode(), digest_size=4).hexdigest()
+        if self.predicate or self.include or any(key.is_expression for key in self.keys):
+            suffix += f"_{digest[:4]}"  # what the words do not tell apart
         if len((plain + suffix).encode()) > MAX_NAME:
-            digest = hashlib.blake2b(self.target.encode(), digest_size=4).hexdigest()
             plain = f"{plain.encode()[: MAX_NAME - len(suffix) - 9].decode(errors='ignore')}_{digest}"
         return plain + suffix
 
@@ -145,10 +148,11 @@ class Candidate:
 
     def alembic(self) -> str:
         """The operation of a migration, in a block of its own: CONCURRENTLY runs in no transaction."""
-        options = [repr(self.name), repr(self.table), f"[{', '.join(self._alembic_key(key) for key in self.keys)}]"]
+        keys = ", ".join(self._alembic_key(key, "sa.text") for key in self.keys)  # what a migration imports
+        options = [repr(self.name), repr(self.table), f"[{keys}]"]
         if self.schema not in {"", "public"}:
             options.append(f"schema={self.schema!r}")
-        options += self._options()
+        options += self._options("sa.text")
         options.append("postgresql_concurrently=True")
         return f"with op.get_context().autocommit_block():\n    op.create_index({', '.join(options)})"
 
@@ -159,25 +163,23 @@ class Candidate:
         columns = [key for key in self.keys if key.column]
         if not columns or any(key.column not in names or (key.operator_class and key.is_ordered) for key in columns):
             options = [repr(self.name), *(self._alembic_key(key) for key in self.keys), *self._options()]
-            return f"Index({', '.join(options)})"
+            text = f"Index({', '.join(options)})"
+            return text if mapper is None else f"{text}  # in __table_args__ of class {orm.name_of(mapper)}"
         model = orm.name_of(mapper)
         keys = [
             f"{model}.{names[key.column]}{key.ordered}" if key.column else self._alembic_key(key) for key in self.keys
         ]
         return f"Index({', '.join([repr(self.name), *keys, *self._options()])})  # below class {model}"
 
-    def _alembic_key(self, key: Key) -> str:
-        # `postgresql_ops` goes by the column's name: an expression has none, so it carries its class in its text.
-        opclass = "" if key.column else key.operator_class
-        plain = Key(key.column, key.expression, opclass, key.descending, key.nulls_first)
-        if key.column and not key.is_ordered:
-            return repr(key.column)
-        return f"text({plain.text!r})"
+    def _alembic_key(self, key: Key, text: str = "text") -> str:
+        # `postgresql_ops` goes by the column's name: what has none, or an order too, carries its class in its text.
+        return repr(key.column) if key.column and not key.is_ordered else f"{text}({key.text!r})"
 
-    def _options(self) -> Iterator[str]:
+    def _options(self, text: str = "text") -> Iterator[str]:
         if self.method != "btree":
             yield f"postgresql_using={self.method!r}"
-        classes = {key.column: key.operator_class for key in self.keys if key.operator_class and key.column}
+        named = (key for key in self.keys if key.operator_class and key.column and not key.is_ordered)
+        classes = {key.column: key.operator_class for key in named}
         if classes:
             yield f"postgresql_ops={classes!r}"
         if self.include:
@@ -185,7 +187,7 @@ class Candidate:
         if self.options:
             yield f"postgresql_with={dict(self.options)!r}"
         if self.predicate:
-            yield f"postgresql_where=text({self.predicate!r})"
+            yield f"postgresql_where={text}({self.predicate!r})"
 
 
 def quoted(name: str) -> str:
@@ -350,8 +352,8 @@ def _where(shapes: Iterable[Candidate], relation: Relation, where: str, *, has_v
 def _covering(plan: Plan, relation: Relation, node: Node, shapes: Sequence[Candidate]) -> Iterator[Candidate]:
     """The likeliest shapes with everything that the statement needs of the table, where that is little."""
     needed = _needed(plan, node, relation)
-    if needed is None:
-        return
+    if needed is None or len(needed) == len(relation.columns) > _LINK:
+        return  # whole rows would be a second table, until there is one column more
     for each in shapes[:2]:
         if any(key.is_expression for key in each.keys):
             continue

@@ -181,6 +181,7 @@ def _environment() -> Environment:
         percent=_percent,
     )
     environment.globals.update(
+        are_one_fix=render.are_one_fix,
         bounds_label=_bound,
         calls_each=render._calls,
         draw_plan=draw_plan,

@@ -70,6 +70,7 @@ _REASONS: Final[dict[str, Reason]] = {
     "42703": "not visible",
     "42883": "not visible",
     "42704": "not visible",
+    "08P01": "failed",  # a message that did not fit, such as too few values: the connection is there
     "53300": "unavailable",
     "57P01": "unavailable",
     "57P02": "unavailable",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 import pytest
 import sqlalchemy as sa
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, mapped_column
@@ -63,6 +66,10 @@ def test_below_its_class_with_its_attributes(schema, keys, options, printed):
     base.registry.dispose()
 
 
+def _columns(keys):
+    return [sa.Column(key.column, sa.String) for key in keys if key.column]
+
+
 @pytest.mark.parametrize(
     ("schema", "keys"),
     [
@@ -73,9 +80,13 @@ def test_below_its_class_with_its_attributes(schema, keys, options, printed):
 )
 def test_among_the_tables_arguments_where_a_class_would_not_do(schema, keys):
     base, classes = models()
-    code = Candidate(schema, "shipment", tuple(keys)).sqlalchemy()
+    candidate = Candidate(schema, "shipment", tuple(keys))
+    code = candidate.sqlalchemy()
 
-    assert ("Shipment", False) == (classes[0].__name__, "Shipment" in code)
+    assert code.endswith(f"  # in __table_args__ of class {classes[0].__name__}")
+    table = sa.Table("shipment", sa.MetaData(), *_columns(keys), eval(code, {"Index": sa.Index, "text": sa.text}))
+    made = str(CreateIndex(*table.indexes).compile(dialect=postgresql.dialect()))
+    assert re.sub(r"\s+", " ", made).replace("ON ", "ON public.") == candidate.ddl(concurrently=False)
     base.registry.dispose()
 
 
@@ -85,3 +96,41 @@ def test_two_classes_of_a_table_are_none():
     assert "Index('ix_shipment_weight', 'weight')" == Candidate("public", "shipment", (Key("weight"),)).sqlalchemy()
     for base, _ in both:
         base.registry.dispose()
+
+
+ALEMBIC = [
+    ([Key("weight"), Key("sent_at", descending=True)], {}),
+    ([Key("", "lower(kind)")], {"predicate": "(sent_at IS NULL)"}),
+    ([Key("doc", operator_class="jsonb_path_ops")], {"method": "gin"}),
+    ([Key("weight")], {"include": ("kind",)}),
+]
+
+
+@pytest.mark.parametrize(("keys", "options"), ALEMBIC)
+def test_a_migration_imports_no_more_than_its_template_does(keys, options):
+    candidate = Candidate("public", "shipment", tuple(keys), **options)
+    out = io.StringIO()
+    context = MigrationContext.configure(
+        dialect_name="postgresql", opts={"as_sql": True, "output_buffer": out, "literal_binds": True}
+    )
+    operations = Operations(context)
+    with operations.get_context().begin_transaction():
+        exec(candidate.alembic(), {"op": operations, "sa": sa})
+
+    made = re.sub(r"\s+", " ", out.getvalue()).replace(" USING btree", "").replace("ON ", "ON public.")
+    assert candidate.ddl() in made
+
+
+def test_names_tell_apart_what_their_words_do_not():
+    alike = [
+        Candidate("public", "shipment", (Key("", "(doc ->> 'city'::text)"),)),
+        Candidate("public", "shipment", (Key("", "(doc['city'::text])"),)),
+        Candidate("public", "shipment", (Key("weight"),), include=("kind",)),
+        Candidate("public", "shipment", (Key("weight"),), include=("doc",)),
+        Candidate("public", "shipment", (Key("weight"),), predicate="(sent_at IS NULL)"),
+        Candidate("public", "shipment", (Key("weight"),), predicate="(kind IS NULL)"),
+        Candidate("public", "shipment", (Key("weight"),)),
+    ]
+
+    assert len(alike) == len({each.name for each in alike})
+    assert "ix_shipment_weight" == alike[-1].name
