@@ -260,6 +260,7 @@ class Lookup(NamedTuple):
     attribute: str  # "Order.customer_id"
     selects: tuple[str, ...]  # ("Order",), ("Order.id", "Order.amount") or, as aggregates, ("func.count()",)
     aggregates: bool
+    order: tuple[str, ...] = ()  # ("Order.id.desc()",)
 
 
 def lookup_of(compile_state: Any) -> Lookup | None:
@@ -288,7 +289,8 @@ def lookup_of(compile_state: Any) -> Lookup | None:
         return None
     if statement._limit_clause is not None and not (column.unique or tuple(mapper.primary_key) == (column,)):  # noqa: SLF001
         return None  # the first of several
-    return Lookup(attribute, selects, aggregates=False)
+    order = [_ordered(mapper, clause) for clause in statement._order_by_clauses]  # noqa: SLF001
+    return Lookup(attribute, selects, aggregates=False, order=tuple(order)) if all(order) else None
 
 
 # What else in a SELECT decides which rows it returns; and loader options, which a query without them would lack.
@@ -306,6 +308,23 @@ def _attribute(mapper: Any, column: Any) -> str:
     """`Order.customer_id`, empty where *column* is none of *mapper*."""
     prop = mapper._columntoproperty.get(column) if column.__visit_name__ == "column" else None  # noqa: SLF001
     return f"{name_of(mapper)}.{prop.key}" if prop is not None else ""
+
+
+_DIRECTIONS: Final = ("asc", "desc", "nulls_first", "nulls_last")
+
+
+def _ordered(mapper: Any, clause: Any) -> str:
+    """`Order.id.desc()`, empty where Python cannot be told from a clause of ORDER BY."""
+    behind = ""
+    while clause.__visit_name__ != "column":
+        modifier = getattr(getattr(clause, "modifier", None), "__name__", "").removesuffix("_op")
+        if modifier in _DIRECTIONS:
+            behind = f".{modifier}(){behind}"
+        elif clause.__visit_name__ != "label_reference":
+            return ""
+        clause = clause.element
+    attribute = _attribute(mapper, clause)
+    return attribute and attribute + behind
 
 
 def _compared(statement: Any) -> Any:

@@ -44,7 +44,7 @@ def code_for(shape: Shape, place: Place | None) -> str:
         return f"{execute}(insert({name}), rows)  # rows: {_row(keys)}" if keys else ""
     if (found := _update(shape.text)) is not None:
         keys, tested = _keys(mapper, found[1]), _keys(mapper, found[2])
-        if not keys or not _is_primary(mapper, tested) or mapper.version_id_col is not None:
+        if not keys or not _is_primary(mapper, tested) or mapper.version_id_col is not None or {*keys} & {*tested}:
             return ""
         return f"{execute}(update({name}), rows)  # rows: {_row([*tested, *keys])}"
     if (found := _delete(shape.text)) is not None:

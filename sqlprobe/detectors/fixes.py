@@ -37,7 +37,8 @@ def lookup(form: str, found: orm.Lookup) -> str:
         wanted = (found.attribute, *wanted)
     head, where = ("session.query", "filter") if form == "query" else ("select", "where")
     group = f".group_by({found.attribute})" if found.aggregates else ""
-    return f"{head}({', '.join(wanted)}).{where}({found.attribute}.in_(values)){group}"
+    order = f".order_by({', '.join(found.order)})" if found.order else ""
+    return f"{head}({', '.join(wanted)}).{where}({found.attribute}.in_(values)){group}{order}"
 
 
 def option(root: Any, chain: tuple[Any, ...], *, joins: bool = True, state: Any = None) -> str:

@@ -4,6 +4,7 @@ Words and measures that several rules share.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from sqlprobe import loops
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sqlprobe.settings import Settings
     from sqlprobe.sites import Place
 
+_compared: Final = re.compile(r'("[^"]+"|\w+) (?:[=<>!~]+|IN|LIKE|ILIKE) \(?\?').findall
 WARNING_FROM: Final = 5  # statements of one loop in one scope
 ERROR_FROM: Final = 50
 SAME_LINE: Final = 5  # calls of one line on one connection that prove a loop of which neither line is a part
@@ -39,8 +41,13 @@ def what(shape: Shape) -> str:
 
 
 def key(rule: str, shape: Shape, scope: str, site: Site | None) -> str:
-    """The identity of a finding about a statement: no column list, alias or line number is in it."""
-    return f"{rule}|{shape.operation} {' '.join(shape.tables)}|{scope}|{site.function if site else shape.fingerprint}"
+    """
+    The identity of a finding about a statement: no column list, alias or line number is in it. What it compares with
+    values is: one function may look up a table by several columns.
+    """
+    by = sorted({name.strip('"') for name in _compared(shape.text.partition(" WHERE ")[2])})
+    what = f"{shape.operation} {' '.join(shape.tables)}{' by ' if by else ''}{', '.join(by)}"
+    return f"{rule}|{what}|{scope}|{site.function if site else shape.fingerprint}"
 
 
 class Loop:

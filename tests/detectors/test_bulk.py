@@ -101,6 +101,7 @@ def test_what_writes_one_row_is_printed_for_all(mapped, statement, code):
         "UPDATE parcel SET weight = ? WHERE parcel.id > ?",
         "UPDATE parcel SET weight = ? FROM stop WHERE parcel.id = ?",
         "UPDATE parcel SET weight = ?",
+        "UPDATE parcel SET id = ?, weight = ? WHERE parcel.id = ?",
         "UPDATE route.stop SET name=? WHERE route.stop.number = ?",  # many rows
         "UPDATE counted SET name=?, version=? WHERE counted.id = ? AND counted.version = ?",
         "DELETE FROM parcel WHERE parcel.weight = ?",

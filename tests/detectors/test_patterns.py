@@ -94,7 +94,7 @@ def test_lookup_in_a_loop_is_told_with_the_query_for_all(session, findings_of):
         "severity": "warning",
         "title": f"SELECT cust ran 5 times with different parameters at {finding.site.file}:{finding.site.line}",
         "advice": "load them with one query before the loop, in its session, and keep the result",
-        "key": "repeated-statement|SELECT cust|work|look_up.<locals>.<listcomp>",
+        "key": "repeated-statement|SELECT cust by id|work|look_up.<locals>.<listcomp>",
         "codes": [code],
         "evidence": {"distinct_parameters": 5, "statements_in_scope": 5, "share_of_scope": 1.0},
     } == {
@@ -107,6 +107,19 @@ def test_lookup_in_a_loop_is_told_with_the_query_for_all(session, findings_of):
         "codes": [fix.code for fix in finding.fixes],
         "evidence": finding.evidence,
     }
+
+
+def test_two_loops_of_one_function_are_two_findings(session, findings_of):
+    """Over one table, by another column each: a baseline that has one does not hide the other."""
+
+    with findings_of() as found:
+        for i in range(1, 6):
+            session.execute(select(Ord.id).where(Ord.id == i)).all()
+        for i in range(1, 6):
+            session.execute(select(Ord.id).where(Ord.cust_id == i)).all()
+
+    assert [("repeated-statement", "ord", 5)] * 2 == brief(found)
+    assert 2 == len({each.key for each in found})
 
 
 LOOKUPS = {
@@ -122,6 +135,8 @@ LOOKUPS = {
     "a join below": lambda i: select(Ord).select_from(sa.join(Ord, Cust)).where(Ord.cust_id == i),
     "an alias": lambda i: select(OTHER).where(OTHER.cust_id == i),
     "options": lambda i: select(Cust).where(Cust.id == i).options(sa.orm.selectinload(Cust.orders)),
+    "an order that is worked out": lambda i: select(Ord).where(Ord.cust_id == i).order_by(Ord.id + 1),
+    "an order by another table": lambda i: select(Ord).where(Ord.cust_id == i).order_by(sa.text("1")),
     "an expression": lambda i: select(Ord.id + i).where(Ord.cust_id == i),
     "a function and a column": lambda i: select(Ord.id, sa.func.max(Ord.id)).where(Ord.cust_id == i),
     "a function of two": lambda i: select(sa.func.coalesce(Ord.id, 0)).where(Ord.cust_id == i),
@@ -166,7 +181,14 @@ def test_criterion_that_an_event_adds_is_not_lost_in_a_rewrite(session, findings
 @pytest.mark.parametrize(
     ("query", "code"),
     [
-        (lambda i: select(Ord).where(Ord.cust_id == i).order_by(Ord.id), "select(Ord).where(Ord.cust_id.in_(values))"),
+        (
+            lambda i: select(Ord).where(Ord.cust_id == i).order_by(Ord.id),
+            "select(Ord).where(Ord.cust_id.in_(values)).order_by(Ord.id)",
+        ),
+        (
+            lambda i: select(Ord).where(Ord.cust_id == i).order_by(Ord.id.desc().nulls_last(), Ord.cust_id),
+            "select(Ord).where(Ord.cust_id.in_(values)).order_by(Ord.id.desc().nulls_last(), Ord.cust_id)",
+        ),
         (
             lambda i: select(Ord.id).where(i == Ord.cust_id),
             "select(Ord.cust_id, Ord.id).where(Ord.cust_id.in_(values))",
