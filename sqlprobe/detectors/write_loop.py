@@ -28,10 +28,10 @@ Where the statement does nothing but write one row of a table that has a class o
 form is printed with the names of your mapping. It runs no events of single objects; `add_all()` does.
 
 ## Limits
-A loop that writes one row again and again (a progress bar that commits) looks the same: parameters of writes are not kept.
-A fix is for one table: where rows of another belong to it, write the parents first and delete them last. It has no
-RETURNING: `session.scalars(insert(Model).returning(Model), rows)` gives what the database made. On a Core connection it is
-`connection.execute(insert(table), rows)`, with columns' names.
+A loop that writes one row again and again (a progress bar that commits) looks the same: parameters of writes are not
+kept. A fix is for one table: where rows of another belong to it, write the parents first and delete them last. It has
+no RETURNING: `session.scalars(insert(Model).returning(Model), rows)` gives what the database made. On a Core connection
+it is `connection.execute(insert(table), rows)`, with columns' names.
 
 Whether each row must be committed by itself, nobody can tell from statements: silence what is meant.
 """
