@@ -61,6 +61,7 @@ _JUPYTERHUB = """
 The tables are made by JupyterHub's own models, with the indexes that they declare, and the statements were taken down
 while its own code ran; the rows were made up. Several indexes were tried by hand where nothing is proposed; the best of
 them is shown.
+"members of a group" saves about half of the time, and was useless in two runs of four.
 Written by `python bench/index_accuracy.py jupyterhub --write`.
 """
 
