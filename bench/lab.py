@@ -27,6 +27,7 @@ import sqlalchemy as sa
 sys.path.append(str(Path(__file__).resolve().parent.parent / "tests" / "advice"))
 
 import ground_truth
+import judging
 
 from sqlprobe.advice import prove, sampling, snapshot
 from sqlprobe.advice import server as servers
@@ -55,7 +56,7 @@ def main() -> int:
         engine = sa.create_engine(server.url_for("psycopg", "truth"))
         taken = explain.on_connection(engine, snapshot.read, LIMITS)
         with open_lab(taken) as lab:
-            ground = ground_truth.Ground(engine, lab, taken)
+            ground = judging.Ground(engine, lab, taken)
             cases = [ground.case(each) for each in ground_truth.SITUATIONS]
             _tried(lab, cases)
             if options.subsets:
@@ -186,7 +187,7 @@ def _agreement(server: Server, engine: sa.Engine, lab: Lab, cases: list[prove.Ca
         )
 
 
-def _advised(engine: sa.Engine, ground: ground_truth.Ground, number: int) -> None:
+def _advised(engine: sa.Engine, ground: judging.Ground, number: int) -> None:
     cases = [ground.case(each) for each in ground_truth.mixed(number)]
     with _timed(f"advice for {number} statements, from snapshot to findings"):
         found = prove.advise(engine, cases)

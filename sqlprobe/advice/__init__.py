@@ -13,7 +13,8 @@ from typing import Final
 _PROOF: Final = """\
 ## What is proof
 The planner used the index in a lab that has the statistics and sizes of the database, and the plan got at least twice
-as cheap: see [advice](../advice.md). Without `sqlprobe[lab]` the finding says that it is not verified.
+as cheap, or did a third of the work: see [advice](../advice.md). Without `sqlprobe[lab]` the finding says that it is
+not verified.
 """
 
 # The page of each rule that has no module of its own: what finds them is `candidates`, what proves them `prove`.

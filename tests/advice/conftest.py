@@ -42,6 +42,8 @@ CREATE TABLE child (id int PRIMARY KEY, t_id int REFERENCES t, amount int);
 INSERT INTO child SELECT g, 1 + g % 30000, g FROM generate_series(1, 20000) g;
 CREATE TABLE small (id int PRIMARY KEY, name text);
 INSERT INTO small SELECT g, 'n' || g FROM generate_series(1, 500) g;
+CREATE TABLE mid (id int PRIMARY KEY, name text, note text);
+INSERT INTO mid SELECT g, 'n' || g, repeat('x', 150) FROM generate_series(1, 6000) g;
 CREATE TABLE v (id int PRIMARY KEY, e vector(16));
 INSERT INTO v SELECT g, (SELECT array_agg(sin(g * 0.37 * d)) FROM generate_series(1, 16) d)::vector
 FROM generate_series(1, 12000) g;

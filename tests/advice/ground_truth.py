@@ -1,28 +1,15 @@
 """
-Ground truth: statements on populated tables, with the index that a person would try, and what comes of it when it is
-really built. sqlprobe is given the statement and its values, never the index.
-
-`judge()` applies sqlprobe's advice to the server, runs the statement without and with it, and compares. An index is
-useful where the plan uses it and the pages touched, or the time, are at least halved.
+Ground truth: statements on tables made for them, with the index that a person would try for each, of every sort that
+sqlprobe knows of. See `judging` for what is done with them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 import random
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlprobe.advice import candidates, prove, sampling, snapshot
-from sqlprobe.plans import explain
-from sqlprobe.plans.catalog import Reader
-from sqlprobe.plans.sampling import Sample
-
-if TYPE_CHECKING:
-    import sqlalchemy as sa
+from judging import Situation
 
 ROWS = 200_000  # of each table but the vectors': an HNSW index on as many takes minutes
 
@@ -93,29 +80,6 @@ VACUUM ANALYZE;
 AS_APP = (("SET LOCAL ROLE truth_app", None), ("SET LOCAL app.tenant = '7'", None))
 Q = "'[1,0,1,0,1,0,1,0,1,0,1,0,1,0,1,0]'"
 PROMO = {"k": "promo"}
-
-
-@dataclass(frozen=True)
-class Situation:
-    """
-    `tried` is the index that a person would try: what stands behind CREATE INDEX … ON, several with ";" between. "" is
-    none: nobody could name one. `kind` is "rewrite" where the statement has to change, and no index is to be proposed.
-    `says` is what a finding has to say of an index that is there.
-    """
-
-    heading: str
-    statement: str
-    tried: str
-    values: tuple[dict[str, Any], ...] = ({},)
-    kind: str = ""
-    says: str = ""
-    settings: tuple[tuple[str, Any], ...] = ()
-    role: str = ""
-
-    @property
-    def name(self) -> str:
-        return " ".join(self.statement.split())
-
 
 SITUATIONS: list[Situation] = []
 
@@ -603,172 +567,6 @@ SLICE = [
     "SELECT * FROM t WHERE low = %(l)s LIMIT 20",
     "SELECT * FROM t WHERE x + 1 = %(x)s",
 ]
-
-
-# --- judging ----------------------------------------------------------------------------------------------------------
-
-
-LEAST_SECONDS = 0.05
-LEAST_CLOCK = 0.002
-
-
-AGAIN = 3  # takes
-
-
-@dataclass(frozen=True)
-class Measured:
-    """
-    What a run of the statement took: `pages` of 8 kB touched, `seconds` of a processor, the mean of two runs without
-    parallel workers (of the clock, where the system does not tell), and the indexes used.
-    """
-
-    pages: float
-    seconds: float
-    indexes: frozenset[str]
-    clock: float = 0.0  # seconds of the faster run
-
-    def halves(self, before: Measured) -> bool:
-        # The system counts in hundredths of a second; what is shorter is told by the clock, with room for its noise.
-        if before.seconds >= LEAST_SECONDS:
-            faster = self.seconds * 2 <= before.seconds
-        else:
-            faster = before.clock >= LEAST_CLOCK and self.clock * 4 <= before.clock
-        return self.pages * 2 <= before.pages or faster
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """
-    `outcome` is "useful", "useless", "missing", "withheld" or "silent" (possible only by another statement).
-
-    `advice` are the DDL statements that sqlprobe gave, `tried` what the person's index did: "useful" or "useless".
-    """
-
-    situation: Situation
-    outcome: str
-    advice: tuple[str, ...] = ()
-    before: Measured | None = None
-    after: Measured | None = None
-    tried: str = ""
-    existing: tuple[str, ...] = field(default=())
-
-
-class Ground:
-    """A filled database, its snapshot, and the lab made of it."""
-
-    def __init__(self, engine: sa.Engine, lab: Any, taken: snapshot.Snapshot) -> None:
-        self.engine = engine
-        self.lab = lab
-        self.taken = taken
-        self._measured: dict[tuple[str, str], Measured] = {}
-
-    def case(self, situation: Situation) -> prove.Case:
-        samples = [
-            Sample(situation.statement, values or None, settings=situation.settings) for values in situation.values
-        ]
-
-        def work(session: explain.Session) -> prove.Case:
-            explained = [session.explain(sample) for sample in samples]
-            catalog = Reader().read(session, explained[0].plan, explained[0].secured)
-            seen = candidates.Seen.of([each.plan for each in explained], few=True)
-            return prove.Case(
-                samples[0], explained[0].plan, catalog, situation.name, role=situation.role, seen=seen,
-                others=tuple(samples[1:]),
-            )  # fmt: skip
-
-        return explain.on_connection(self.engine, work)
-
-    def advice(self, situation: Situation) -> list[prove.Advice]:
-        case = self.case(situation)
-        sampled = explain.on_connection(
-            self.engine,
-            lambda session: sampling.of_expressions(session, self.taken, case.candidates),
-            explain.Limits(statement_seconds=10),
-        )
-        outcome = prove.prove(self.lab, [case], sampled)
-        if outcome.withheld:
-            raise AssertionError(f"{situation.name}: {outcome.withheld[0][1]}")
-        return list(outcome.advice)
-
-    def judge(self, situation: Situation) -> Verdict:
-        """What came of the advice. Where figures speak against it, the least of several: the machine may be busy."""
-        verdict = self._judged(situation, 1)
-        return self._judged(situation, AGAIN) if verdict.outcome in ("missing", "useless") else verdict
-
-    def _judged(self, situation: Situation, times: int) -> Verdict:
-        before = self.least(situation, [], times)
-        advised = self.advice(situation)
-        existing = tuple(str(each.evidence.get("existing", "")) for each in map(prove._finding, advised))
-        made = [each.target for one in advised for each in (one.candidate, *one.beside)]
-        if made:
-            after = self.least(situation, made, times)
-            used = any(name.startswith("truth_") for name in after.indexes)
-            good = used and after.halves(before)
-            return Verdict(situation, "useful" if good else "useless", tuple(made), before, after, existing=existing)
-        if situation.kind == "rewrite":
-            return Verdict(situation, "silent", (), before)
-        after = self.least(situation, [f"ON {each.strip()}" for each in situation.tried.split(";")], times)
-        good = any(name.startswith("truth_") for name in after.indexes) and after.halves(before)
-        return Verdict(situation, "missing" if good else "withheld", (), before, after, "useful" if good else "useless")
-
-    def least(self, situation: Situation, targets: list[str], times: int) -> Measured:
-        """What `measure()` tells of that many takes at the least."""
-        takes = [self.measure(situation, targets) for _ in range(times)]
-        seconds, clock = min(take.seconds for take in takes), min(take.clock for take in takes)
-        return replace(takes[-1], seconds=seconds, clock=clock)
-
-    def measure(self, situation: Situation, targets: list[str]) -> Measured:
-        """With the indexes of *targets* built, by the statement's first values; all is undone."""
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("SET LOCAL maintenance_work_mem = '512MB'")
-            # Only expressions have statistics that are not there yet.
-            tables = {
-                target.split()[1] for target in targets if "((" in target or "(lower" in target or "(upper" in target
-            }
-            for number, target in enumerate(targets):
-                connection.exec_driver_sql(f"CREATE INDEX truth_{number} {target.replace('%', '%%')}")
-            for table in sorted(tables):
-                connection.exec_driver_sql(f"ANALYZE {table}")
-            for statement, _ in situation.settings:
-                connection.exec_driver_sql(statement)
-            connection.exec_driver_sql("SET LOCAL max_parallel_workers_per_gather = 0")
-            ((server,),) = connection.exec_driver_sql("SELECT pg_backend_pid()").all()
-            runs, spent = [], []
-            cursor = connection.connection.cursor()
-            for _ in range(3):
-                began = _processor_seconds(server)
-                cursor.execute(
-                    f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {situation.statement}",
-                    situation.values[0] or None,
-                )
-                ((found,),) = cursor.fetchall()
-                runs.append((found if isinstance(found, list) else json.loads(found))[0])
-                ended = _processor_seconds(server)
-                spent.append(runs[-1]["Execution Time"] / 1000 if began is None or ended is None else ended - began)
-            cursor.close()
-            connection.rollback()
-        warm = runs[1:]
-        plan = warm[-1]["Plan"]
-        return Measured(
-            pages=plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
-            seconds=sum(spent[1:]) / len(warm),
-            indexes=frozenset(_indexes(plan)),
-            clock=min(run["Execution Time"] for run in warm) / 1000,
-        )
-
-
-def _processor_seconds(process: int) -> float | None:
-    """That *process* has run so far: what it waited for others on the machine is not in it."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _indexes(plan: dict[str, Any]) -> list[str]:
-    mine = [plan["Index Name"]] if "Index Name" in plan else []
-    return mine + [name for child in plan.get("Plans", ()) for name in _indexes(child)]
 
 
 def fill(psql: Any, rows: int = ROWS) -> None:
