@@ -58,9 +58,9 @@ is proposed; the best of them is shown.
 Written by `python bench/index_accuracy.py tpch --write`.
 """
 _JUPYTERHUB = """
-The tables are made by JupyterHub's own models, with the indexes that they declare. Most statements were taken down while
-functions and relationships of its own ran; those of its request handlers were copied from its source, the lists with
-`raiseload` in place of its eager loads. The rows were made up. Several indexes were tried by hand where nothing is
+The tables are made by JupyterHub's own models, with the indexes that they declare. Most statements were taken down
+while functions and relationships of its own ran; those of its request handlers were copied from its source, the lists
+with `raiseload` in place of its eager loads. The rows were made up. Several indexes were tried by hand where nothing is
 proposed; the best of them is shown. Many of the statements look up a primary key, where no index helps: they are easy.
 "members of a group" saves about half of the time, and was useless in two runs of four.
 Written by `python bench/index_accuracy.py jupyterhub --write`.

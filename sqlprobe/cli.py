@@ -202,7 +202,7 @@ def _explain(options: argparse.Namespace) -> int:
         from rich.console import Console
 
         explaining.show(explanation, Console())
-        if advises:
+        if advises and any(answer.plan is not None for answer in explanation.answers):
             prove.show(advice, Console())
     if not _write_outputs(explanation.report, options.output):
         return WRONG_USE
@@ -315,6 +315,11 @@ def _snapshot(options: argparse.Namespace) -> int:
     taken.write(options.output)
     for note in taken.notes:
         _say(note)
+    never = [table.name for table in taken.tables if table.kind in {"r", "m"} and table.known_rows < 0]
+    if never:
+        _say(
+            f"{len(never)} tables were never analysed, {never[0]} for one: nothing is known of them; run ANALYZE first"
+        )
     values = sum(each.most_common_vals is not None or each.histogram_bounds is not None for each in taken.statistics)
     _say(
         f"{options.output}: {len(taken.tables)} tables, {len(taken.indexes)} indexes, statistics of "

@@ -802,6 +802,8 @@ def _difference(relation: Relation, index: Index, candidate: Candidate) -> str:
             return ""
         mine, other = first.column or first.expression, wanted.column or wanted.expression
         return f"holds {mine}, and the statement asks for {other}: PostgreSQL takes them for two different expressions"
+    if index.method == "brin":
+        return "is of the method brin, which leaves out pages where rows lie in its order, and finds no single row"
     if index.method != candidate.method:
         return f"is of the method {index.method}, which does not answer this operator"
     if wanted.operator_class and wanted.operator_class != first.operator_class:

@@ -211,9 +211,10 @@ class Sum:
         yield f"explain: the plans of {judged} were judged{self._of}{others}"
         if self._unknown:
             count = render.plural(len(self._unknown), "statement")
+            verb, whom = ("was", "it") if len(self._unknown) == 1 else ("were", "them")
             yield (
-                f"explain: {count} of them named what the snapshot does not know, and were judged by whether any "
-                f"index serves them: {_named(self._unknown.values())}; take a new snapshot when production has it"
+                f"explain: {count} named what the snapshot does not know, and {verb} judged by whether any "
+                f"index serves {whom}: {_named(self._unknown.values())}; take a new snapshot when production has it"
             )
         by_reason: dict[str, list[tuple[str, str]]] = {}
         for summary, why, test in left.values():

@@ -429,6 +429,23 @@ def test_a_program_is_not_run_with_a_wrong_file(tmp_path, capfd):
     assert ("", True) == (told.out, "none.json: the snapshot cannot be read" in told.err)
 
 
+@pytest.mark.parametrize("statement", ["SELECT * FROM t WHERE x = $1", "SELECT * FROM t WHERE x = 5 AND email = '$1'"])
+def test_placeholders_of_the_server_are_planned_without_values(prod, capsys, statement):
+    """As pg_stat_statements has it; what follows is planned all the same."""
+    assert 0 == cli.main(["explain", "--stats", prod, f"{statement}; SELECT * FROM t WHERE id = 7"])
+
+    printed = capsys.readouterr().out
+    assert ("CREATE INDEX CONCURRENTLY ix_t_" in printed, "no plan" in printed) == (True, False)
+    assert ("planned without values" in printed) == ("= $1" in statement)
+
+
+def test_without_a_plan_no_advice_is_denied(prod, capsys):
+    assert 1 == cli.main(["explain", "--stats", prod, "SELECT * FROM nowhere"])
+
+    printed = capsys.readouterr().out
+    assert ("no plan" in printed, "no index would help" in printed) == (True, False)
+
+
 def test_what_an_index_of_production_serves_is_not_told(prod, capsys):
     assert 0 == cli.main(["explain", "--stats", prod, "SELECT * FROM t WHERE id = 5", "SELECT * FROM small"])
     assert 2 == capsys.readouterr().out.count("nothing is wrong with it")
@@ -481,6 +498,15 @@ def test_command_writes_a_snapshot(module_postgresql_url, world, tmp_path, capsy
 
     assert (0, True) == (status, "@example.org" not in Snapshot.load(file).to_json())
     assert "6 tables" in capsys.readouterr().err
+
+
+def test_a_snapshot_of_tables_that_nobody_analysed_says_so(postgresql_url, postgresql_server, tmp_path, capsys):
+    url = postgresql_url()
+    postgresql_server.psql("CREATE TABLE fresh (id int); INSERT INTO fresh VALUES (1)", url.database)
+    shown = url.render_as_string(hide_password=False)
+
+    assert 0 == cli.main(["snapshot", "--url", shown, "-o", str(tmp_path / "prod.json")])
+    assert "1 table was never analysed (fresh)" in capsys.readouterr().err
 
 
 def test_snapshot_survives_the_file(world, tmp_path):

@@ -238,7 +238,7 @@ def test_new_table_by_its_key():
         [
             "*test_new_column: no index of place answers*",
             "*test_new_table: no index of visit answers*",
-            "sqlprobe: explain: 3 statements of them named what the snapshot does not know*",
+            "sqlprobe: explain: 3 statements named what the snapshot does not know, and were judged*",
         ]
     )
 
@@ -272,7 +272,12 @@ def test_mixed():
     result = told(mixed, "--sqlprobe=fail")
 
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*no index of secret answers*", "*1 statement of them named what the snapshot*"])
+    result.stdout.fnmatch_lines(
+        [
+            "*no index of secret answers*",
+            "*1 statement named what the snapshot does not know, and was judged*serves it*",
+        ]
+    )
 
 
 def test_who_connects_is_who_is_planned_for(told, places, postgresql_server, monkeypatch):
