@@ -317,9 +317,8 @@ def _snapshot(options: argparse.Namespace) -> int:
         _say(note)
     never = [table.name for table in taken.tables if table.kind in {"r", "m"} and table.known_rows < 0]
     if never:
-        _say(
-            f"{len(never)} tables were never analysed, {never[0]} for one: nothing is known of them; run ANALYZE first"
-        )
+        were = "1 table was" if len(never) == 1 else f"{len(never)} tables were"
+        _say(f"{were} never analysed ({', '.join(never[:3])}): the planner knows nothing there; run ANALYZE first")
     values = sum(each.most_common_vals is not None or each.histogram_bounds is not None for each in taken.statistics)
     _say(
         f"{options.output}: {len(taken.tables)} tables, {len(taken.indexes)} indexes, statistics of "
