@@ -9,7 +9,6 @@ nothing. Candidates are created while a table's file is cut to nothing, and swit
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 import importlib.metadata
@@ -21,7 +20,6 @@ import re
 import shutil
 import struct
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -576,7 +574,7 @@ class Lab:
 
         if not self._is_async:
             return inside()
-        return _in_thread(inside)
+        return explain.in_own_loop(inside, "sqlprobe-lab")
 
 
 def is_installed() -> bool:
@@ -691,30 +689,6 @@ def _tidy(cache: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > _UNUSED_SECONDS:
                 shutil.rmtree(folder)
-
-
-def _in_thread(work: Callable[[], T]) -> T:
-    """What *work* returns, where an async driver may wait."""
-    from sqlalchemy.util import greenlet_spawn
-
-    outcome: list[tuple[T | None, BaseException | None]] = []
-
-    def run() -> None:
-        async def main() -> T:
-            return await greenlet_spawn(work)
-
-        try:
-            outcome.append((asyncio.run(main()), None))
-        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
-            outcome.append((None, error))
-
-    thread = threading.Thread(target=run, name="sqlprobe-lab", daemon=True)
-    thread.start()
-    thread.join()
-    value, error = outcome[0]
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value]
 
 
 def _trial(found: Plan | explain.Refused, names: frozenset[str]) -> Trial:

@@ -162,6 +162,11 @@ def on_connection(engine: Engine, work: Callable[[Session], T], limits: Limits |
     limits = limits or Limits()
     if not engine.dialect.is_async:
         return _with_session(engine, work, limits)
+    return in_own_loop(lambda: _with_session(engine, work, limits), "sqlprobe-explain")
+
+
+def in_own_loop(work: Callable[[], T], name: str) -> T:
+    """What *work* returns, called where an async driver may wait: in a thread called *name*, and a loop, of its own."""
     outcome: list[tuple[T | None, BaseException | None]] = []
 
     def run() -> None:
@@ -171,7 +176,7 @@ def on_connection(engine: Engine, work: Callable[[Session], T], limits: Limits |
         from sqlalchemy.util import greenlet_spawn
 
         async def main() -> T:
-            return await greenlet_spawn(_with_session, engine, work, limits)
+            return await greenlet_spawn(work)
 
         async def resolve(*args: Any, **options: Any) -> Any:
             return socket.getaddrinfo(*args, **options)
@@ -188,7 +193,7 @@ def on_connection(engine: Engine, work: Callable[[Session], T], limits: Limits |
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             outcome.append((None, error))
 
-    thread = threading.Thread(target=run, name="sqlprobe-explain", daemon=True)
+    thread = threading.Thread(target=run, name=name, daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the process ends: no thread starts any more, and no loop runs here

@@ -34,6 +34,7 @@ print("done")
 """
 
 
+@pytest.mark.versions  # what may still be started when a program ends
 @pytest.mark.parametrize("driver", [pytest.param("psycopg", marks=pytest.mark.exhaustive), "asyncpg"])
 def test_a_programs_statements_are_explained_when_it_ends(module_postgresql_url, postgresql_server, tmp_path, driver):
     postgresql_server.psql(
