@@ -202,7 +202,8 @@ def _explain(options: argparse.Namespace) -> int:
         from rich.console import Console
 
         explaining.show(explanation, Console())
-        if advises and any(answer.plan is not None for answer in explanation.answers):
+        # Of what has no plan nobody knows whether an index would help.
+        if advises and (advice or all(answer.plan is not None for answer in explanation.answers)):
             prove.show(advice, Console())
     if not _write_outputs(explanation.report, options.output):
         return WRONG_USE

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 TOP: Final = 20  # statements of a report that are asked about: those that took most time
 DRIVERS: Final = ("psycopg", "asyncpg", "psycopg2", "pg8000")
+_AWAY: Final = frozenset({"unavailable", "unsupported"})
 _CUT: Final = "…"
 _QUOTED: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _PLACEHOLDER: Final = re.compile(r"(?<![\w$])\$\d+\b")
@@ -100,11 +101,14 @@ def explain(
 
         with contextlib.closing(WhatIf(stats, settings, timed=True)) as production:
             answers = production.ask(engine, questions, reachable=bool(url))
-        return Explanation(tuple(answers), _report(reports, answers, settings))
-    answers = Examiner(settings).examine(engine, questions, analyze=analyze)
-    if answers and answers[0].refused is not None and answers[0].refused.reason in {"unavailable", "unsupported"}:
+    else:
+        answers = Examiner(settings).examine(engine, questions, analyze=analyze)
+    # With a lab only what is accused is looked for on the database itself.
+    away = next((each.refused for each in answers if each.refused is not None and each.refused.reason in _AWAY), None)
+    if away is not None and (stats is not None or answers[0].refused is away):
         shown = engine.url.render_as_string(hide_password=True)
-        raise ExplainError(f"explain --url {shown}: {answers[0].refused}")
+        without = "; leave --url away to plan without it" if stats is not None else ""
+        raise ExplainError(f"explain --url {shown}: {away}{without}")
     return Explanation(tuple(answers), _report(reports, answers, settings))
 
 

@@ -486,6 +486,10 @@ def test_a_reports_own_seconds_tell_how_bad_it_is(prod, tmp_path, capsys):
         (["--stats", "none.json", "SELECT 1"], "none.json: the snapshot cannot be read"),
         (["--stats", "{prod}", "--analyze", "SELECT 1"], "nothing is run"),
         (["--stats", "{prod}", "--url", "sqlite://", "SELECT 1"], "found sqlite"),
+        (
+            ["--stats", "{prod}", "--url", "postgresql+psycopg://a@127.0.0.1:1/b", "SELECT * FROM t WHERE x = 5"],
+            "leave --url away to plan without it",
+        ),
     ],
 )
 def test_wrong_use_of_a_snapshot_is_told(prod, capsys, arguments, said):
