@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlprobe.sites import Place
 
 _compared: Final = re.compile(r'("[^"]+"|\w+) (?:[=<>!~]+|IN|LIKE|ILIKE) \(?\?').findall
+_turned: Final = re.compile(r'\? = (?:\w+\.)*("[^"]+"|\w+)').findall  # as a relationship's criterion has it
 WARNING_FROM: Final = 5  # statements of one loop in one scope
 ERROR_FROM: Final = 50
 SAME_LINE: Final = 5  # calls of one line on one connection that prove a loop of which neither line is a part
@@ -45,7 +46,8 @@ def key(rule: str, shape: Shape, scope: str, site: Site | None) -> str:
     The identity of a finding about a statement: no column list, alias or line number is in it. What it compares with
     values is: one function may look up a table by several columns.
     """
-    by = sorted({name.strip('"') for name in _compared(shape.text.partition(" WHERE ")[2])})
+    condition = shape.text.partition(" WHERE ")[2]
+    by = sorted({name.strip('"') for name in (*_compared(condition), *_turned(condition))})
     what = f"{shape.operation} {' '.join(shape.tables)}{' by ' if by else ''}{', '.join(by)}"
     return f"{rule}|{what}|{scope}|{site.function if site else shape.fingerprint}"
 

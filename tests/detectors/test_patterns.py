@@ -10,6 +10,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, aliased, mapped_col
 
 import sqlprobe
 from sqlprobe import detectors, faults, scopes
+from sqlprobe.detectors import telling
+from sqlprobe.fingerprint import shape_of
 
 pytestmark = pytest.mark.versions
 
@@ -120,6 +122,22 @@ def test_two_loops_of_one_function_are_two_findings(session, findings_of):
 
     assert [("repeated-statement", "ord", 5)] * 2 == brief(found)
     assert 2 == len({each.key for each in found})
+
+
+@pytest.mark.parametrize(
+    ("condition", "by"),
+    [
+        ("ord.id = ?", " by id"),
+        ('ord_1."id" = ?', " by id"),  # an alias is none of it
+        ("? = ord.cust_id", " by cust_id"),  # as a relationship's criterion has it
+        ("ord.id IN (?) AND ord.cust_id = ? ORDER BY ord.made", " by cust_id, id"),
+        ("ord.made IS NULL", ""),
+    ],
+)
+def test_identity_has_the_columns_that_are_compared(condition, by):
+    shape = shape_of(f"SELECT ord.id, ord.made FROM ord WHERE {condition}")
+
+    assert f"rule|SELECT ord{by}|work|{shape.fingerprint}" == telling.key("rule", shape, "work", None)
 
 
 LOOKUPS = {
