@@ -85,7 +85,7 @@ class WhatIf:
         role = engine.url.username or "" if reachable else ""
         answers = mine.ask(questions, until, role)
         if reachable:
-            numbers = [number for number, each in enumerate(answers) if each.findings or _candidates(each)]
+            numbers = [number for number, each in enumerate(answers) if _is_accused(each)]
             here = self._here(engine, [answers[number] for number in numbers])
             if self._adopt(mine, here, answers):
                 again = mine.ask([questions[number] for number in numbers], until, role)
@@ -295,7 +295,7 @@ def _unless_hidden(answer: Answer, here: dict[Name, Relation] | Refused) -> Answ
     *answer*, or that it cannot be judged: its tables are of the test's own transaction, and with them their indexes.
     Production's partitions are none of a test's.
     """
-    if answer.plan is None or not (answer.findings or _candidates(answer)):
+    if not _is_accused(answer):
         return answer
     if isinstance(here, Refused):
         return replace(answer, plan=None, findings=(), refused=here)
@@ -305,8 +305,9 @@ def _unless_hidden(answer: Answer, here: dict[Name, Relation] | Refused) -> Answ
     return replace(answer, plan=None, findings=(), refused=Refused("not visible", found=_HIDDEN))
 
 
-def _candidates(answer: Answer) -> bool:
-    return any(case.candidates for case in prove.cases_of([answer]))
+def _is_accused(answer: Answer) -> bool:
+    """Whether something is wrong with its plan, or an index may be: what is right needs no second look."""
+    return bool(answer.findings) or any(case.candidates for case in prove.cases_of([answer]))
 
 
 def _target(index: Index) -> str:

@@ -66,5 +66,8 @@ def _is_primary(mapper: Any, keys: list[str]) -> bool:
 
 
 def _row(keys: list[str]) -> str:
+    """A list of dicts with *keys*, as many of them as fit."""
     shown = ", ".join(f'"{key}": ...' for key in keys)
-    return f"[{{{shown if len(shown) <= MAX_KEYS else f'{shown[:MAX_KEYS].rpartition(chr(44))[0]}, ...'}}}, ...]"
+    if len(shown) > MAX_KEYS:
+        shown = shown[:MAX_KEYS].rpartition(",")[0] + ", ..."
+    return f"[{{{shown}}}, ...]"

@@ -39,7 +39,8 @@ STEADY: Final = (
 OF_PLANS: Final = (
     "missing-vector-index", "rls-hides-index", "seq-scan", "unusable-predicate", "vector-operator-mismatch",
     "vector-unusable-form", "whole-index-walk",
-)  # fmt: skip# Found with --sqlprobe-stats too: by what the planner expects, which is the same for the same values.
+)  # fmt: skip
+# Found with --sqlprobe-stats too: by what the planner expects, which is the same for the same values.
 OF_PRODUCTION: Final = (
     "deep-offset", "filter-discards-rows", "missing-index", "missing-jsonb-index", "missing-partial-index",
     "missing-text-index", "nested-loop", "partition-pruning-lost", "sort-spill", "stale-statistics",

@@ -8,6 +8,20 @@ import pytest
 import sqlprobe.pytest_plugin.session  # noqa: F401 - see above
 from sqlprobe import capture
 
+# What asks the database that the environment names: `ask("city = :city", city="x")` its table `place`.
+ASK = """
+import os
+
+
+def engine(driver="psycopg"):
+    return sa.create_engine(os.environ["PLACES"].replace("psycopg", driver), poolclass=sa.pool.NullPool)
+
+
+def ask(condition, table="place", **values):
+    with engine().connect() as connection:
+        return connection.execute(sa.text(f"SELECT * FROM {table} WHERE {condition}"), values).all()
+
+"""
 SHOP = """
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -105,6 +119,7 @@ def suite(pytester, monkeypatch):
     `suite(tests, *arguments)`: the result of a run over them, beside a module `shop` and a fixture `engine`.
 
     *isolated* runs it in a process of its own; *plugins* are entry points that are loaded there beside the plugin.
+    *asks* puts `ask()` and `engine()` in front of the tests, on the PostgreSQL of the variable PLACES.
     """
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_WORKSPACE", "PYTEST_ADDOPTS"):
@@ -112,9 +127,9 @@ def suite(pytester, monkeypatch):
     pytester.makepyfile(shop=SHOP)
     pytester.makeconftest(FIXTURES)
 
-    def run(tests, *arguments, isolated=False, plugins=()):
+    def run(tests, *arguments, isolated=False, plugins=(), asks=False):
         if tests is not None:
-            pytester.makepyfile(test_it=HEAD + tests)
+            pytester.makepyfile(test_it=HEAD + ASK * asks + tests)
         loaded = [part for name in ("pytest_sqlprobe", *plugins) for part in ("-p", name)]
         options = (*loaded, "-p", "no:cacheprovider", *map(str, arguments))
         if isolated:

@@ -23,19 +23,6 @@ CREATE INDEX place_code ON place (code);
 CREATE INDEX place_shut ON place (city) WHERE kind = 'shut';
 INSERT INTO place VALUES (1, 'a', 'b', 'open');
 """
-SUITE = """
-import os
-
-
-def engine(driver="psycopg"):
-    return sa.create_engine(os.environ["PLACES"].replace("psycopg", driver), poolclass=sa.pool.NullPool)
-
-
-def ask(condition, **values):
-    with engine().connect() as connection:
-        return connection.execute(sa.text(f"SELECT * FROM place WHERE {condition}"), values).all()
-
-"""
 SERVED = """
 def test_served():
     ask("code = :code", code="x")
@@ -61,7 +48,7 @@ def told(suite, places, monkeypatch):
     monkeypatch.setenv("PLACES", places.render_as_string(hide_password=False))
 
     def run(tests, *arguments, **options):
-        result = suite(SUITE + tests, "--sqlprobe-explain", *arguments, **options)
+        result = suite(tests, "--sqlprobe-explain", *arguments, asks=True, **options)
         assert () == faults.told()
         assert (None, False, []) == (capture.sampler, worker.sampler.holds_engines, [*worker.sampler.samples()])
         return result
@@ -101,7 +88,7 @@ def test_nothing_is_kept():
     ask("city = :city", city="x")
     assert capture.sampler is None
 """
-    result = suite(SUITE + kept + SCANNED, "--sqlprobe=report")
+    result = suite(kept + SCANNED, "--sqlprobe=report", asks=True)
 
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["sqlprobe: nothing found in 2 tests*"])
@@ -140,7 +127,7 @@ def test_one_test_alone_can_ask(suite, places, monkeypatch):
     monkeypatch.setenv("PLACES", places.render_as_string(hide_password=False))
     marked = "@pytest.mark.sqlprobe(explain=True)" + SCANNED.replace("test_scanned", "test_marked")
 
-    result = suite(SUITE + SCANNED + marked, "--sqlprobe=fail")
+    result = suite(SCANNED + marked, "--sqlprobe=fail", asks=True)
 
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(["*test_marked: no index of place*"])
@@ -157,7 +144,7 @@ def test_the_ini_file_asks_for_it_too(suite, places, pytester, monkeypatch):
     monkeypatch.setenv("PLACES", places.render_as_string(hide_password=False))
     pytester.makeini("[pytest]\nsqlprobe_explain = true\nsqlprobe_mode = fail\n")
 
-    suite(SUITE + SCANNED).assert_outcomes(failed=1)
+    suite(SCANNED, asks=True).assert_outcomes(failed=1)
 
 
 def test_tables_of_the_tests_own_transaction_are_told_and_not_passed_over(told):
@@ -346,7 +333,7 @@ def test_sqlite_again():
     shop.connect().dispose()
 
 """
-    alone = suite(SUITE + sqlite, "--sqlprobe-explain")
+    alone = suite(sqlite, "--sqlprobe-explain", asks=True)
     both = told(sqlite + SERVED)
 
     none = "sqlprobe: explain: no statement ran on PostgreSQL, so no plan was asked for; sqlite has no plans*"

@@ -38,16 +38,6 @@ CREATE POLICY own ON secret USING (tenant = current_setting('app.tenant')::int);
 VACUUM ANALYZE;
 """
 TESTS = "INSERT INTO place VALUES (1, 'a', 'b', 'open', '', now()); INSERT INTO country VALUES (1, 'c');"
-SUITE = """
-import os
-
-
-def ask(condition, table="place", driver="psycopg", **values):
-    engine = sa.create_engine(os.environ["PLACES"].replace("psycopg", driver), poolclass=sa.pool.NullPool)
-    with engine.connect() as connection:
-        return connection.execute(sa.text(f"SELECT * FROM {table} WHERE {condition}"), values).all()
-
-"""
 BY_CITY = """
 def test_by_city():
     ask("city = :city", city="city7")
@@ -86,7 +76,7 @@ def told(suite, places, production, monkeypatch):
     monkeypatch.setenv("PLACES", places().render_as_string(hide_password=False))
 
     def run(tests, *arguments, **options):
-        result = suite(SUITE + tests, f"--sqlprobe-stats={production}", *arguments, **options)
+        result = suite(tests, f"--sqlprobe-stats={production}", *arguments, asks=True, **options)
         assert () == faults.told()
         return result
 
@@ -332,7 +322,7 @@ def test_the_ini_file_names_it_too(suite, places, production, pytester, monkeypa
     monkeypatch.setenv("PLACES", places().render_as_string(hide_password=False))
     pytester.makeini(f"[pytest]\nsqlprobe_stats = {production}\n")
 
-    suite(SUITE + BY_CITY, "--sqlprobe=fail").assert_outcomes(failed=1)
+    suite(BY_CITY, "--sqlprobe=fail", asks=True).assert_outcomes(failed=1)
 
 
 @pytest.mark.parametrize(

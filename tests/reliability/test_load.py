@@ -18,6 +18,8 @@ import sqlalchemy as sa
 import sqlprobe
 from sqlprobe import capture
 
+PATIENCE = 120.0  # seconds, of a machine that has other things to do
+
 THREADS, TASKS = 64, 500
 
 
@@ -121,7 +123,9 @@ def test_totals_are_exact_while_the_server_crashes_and_comes_back(postgresql_url
                 stop.wait(0.02)  # the server recovers
 
     def until(reached):
+        deadline = time.monotonic() + PATIENCE
         while not reached():
+            assert time.monotonic() < deadline
             time.sleep(0.01)
 
     lock = threading.Lock()
