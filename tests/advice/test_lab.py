@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sqlprobe.advice import prove
-from sqlprobe.advice.lab import tree_height
+from sqlprobe.advice.stored import tree_height
 
 
 def test_indexes_are_as_high_as_on_the_server(world):
