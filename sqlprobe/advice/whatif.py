@@ -103,6 +103,15 @@ class WhatIf:
         """Whether the snapshot did not know what the statement names, so that its own database was asked."""
         return UNKNOWN in answer.notes
 
+    def start(self, engine: Engine) -> None:
+        """
+        Have the lab for *engine* ready, which takes some seconds once.
+
+        Raises:
+            LabError: it cannot be had.
+        """
+        self._in_lab(engine)
+
     def close(self) -> None:
         """End the labs."""
         self._labs.clear()

@@ -111,9 +111,9 @@ class Explainer:
                     continue
                 taken.add((database, key[0]))  # by another driver it is the same
                 by_engine.setdefault(engine, []).append(Question(*key, new[0], statement, different(new)))
-            until = perf_counter() + SECONDS
+            left = SECONDS
             for engine, questions in by_engine.items():
-                self._ask(engine, questions, asked, until)
+                left -= self._ask(engine, questions, asked, left)
         finally:
             sampler.restart()
         return asked
@@ -126,23 +126,29 @@ class Explainer:
         sampler.restart()
         sampler.dialects = set()
 
-    def _ask(self, engine: Engine, questions: list[Question], asked: Asked, until: float) -> None:
+    def _ask(self, engine: Engine, questions: list[Question], asked: Asked, seconds: float) -> float:
+        """Ask for *seconds* at most; how many it took, without those in which a lab was made."""
         database = _database(engine)
         answers: list[Answer] = []
+        began = perf_counter()
         try:
             if not self._gone:
-                answers = self._gate.ask(engine, questions, lambda: perf_counter() >= until)
+                if self._production is not None:
+                    self._production.start(engine)
+                    began = perf_counter()
+                answers = self._gate.ask(engine, questions, lambda: perf_counter() >= began + seconds)
         except SqlprobeError as error:  # nothing is to be had of the lab any more
             self._gone = str(error)
         if self._gone:
             asked.left.update((each.fingerprint, (_summary(each), self._gone)) for each in questions)
-            return
+            return 0.0
         for answer in answers:
             self._note(database, answer, asked)
         away = answers[-1].refused if answers else None
         for question in questions[len(answers) :]:
             why = _NO_TIME if away is None or away.reason != "unavailable" else away.reason
             asked.left[question.fingerprint] = (_summary(question), why)
+        return perf_counter() - began
 
     def _note(self, database: str, answer: Answer, asked: Asked) -> None:
         question = answer.question

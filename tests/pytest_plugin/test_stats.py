@@ -74,6 +74,7 @@ def places(postgresql_url, postgresql_server):
 def told(suite, places, production, monkeypatch):
     """`told(tests, …)`: the result of a run with production's statistics."""
     monkeypatch.setenv("PLACES", places().render_as_string(hide_password=False))
+    monkeypatch.setattr(sqlprobe.pytest_plugin.explain, "SECONDS", 600.0)  # however busy the machine is
 
     def run(tests, *arguments, **options):
         result = suite(tests, f"--sqlprobe-stats={production}", *arguments, asks=True, **options)
@@ -234,6 +235,24 @@ def test_new_table_by_its_key():
 
 
 @pytest.mark.exhaustive
+def test_the_making_of_a_lab_takes_no_time_from_the_statements(told, places, monkeypatch):
+    """By a clock that only a lab's start moves: what the lab does not know is asked where it ran all the same."""
+    places("ALTER TABLE place ADD COLUMN zip text")
+    now = [0.0]
+    start = whatif.WhatIf.start
+
+    def slowly(self, engine):
+        start(self, engine)
+        now[0] += 1_000.0
+
+    monkeypatch.setattr(whatif.WhatIf, "start", slowly)
+    monkeypatch.setattr(sqlprobe.pytest_plugin.explain, "perf_counter", lambda: now[0])
+    result = told('def test_zip():\n    ask("zip = :zip", zip="1234")\n', "--sqlprobe=fail")
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*no index of place answers*"])
+
+
 def test_tables_of_the_tests_own_transaction_are_told_and_not_accused(told, places):
     """With them are indexes that nobody else sees."""
     places("DROP TABLE place")
