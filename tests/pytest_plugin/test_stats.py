@@ -234,7 +234,6 @@ def test_new_table_by_its_key():
     )
 
 
-@pytest.mark.exhaustive
 def test_the_making_of_a_lab_takes_no_time_from_the_statements(told, places, monkeypatch):
     """By a clock that only a lab's start moves: what the lab does not know is asked where it ran all the same."""
     places("ALTER TABLE place ADD COLUMN zip text")
