@@ -238,13 +238,13 @@ def test_the_making_of_a_lab_takes_no_time_from_the_statements(told, places, mon
     """By a clock that only a lab's start moves: what the lab does not know is asked where it ran all the same."""
     places("ALTER TABLE place ADD COLUMN zip text")
     now = [0.0]
-    start = whatif.WhatIf.start
+    open_lab = lab.open_lab
 
-    def slowly(self, engine):
-        start(self, engine)
+    def slowly(*given, **options):
         now[0] += 1_000.0
+        return open_lab(*given, **options)
 
-    monkeypatch.setattr(whatif.WhatIf, "start", slowly)
+    monkeypatch.setattr(lab, "open_lab", slowly)
     monkeypatch.setattr(sqlprobe.pytest_plugin.explain, "perf_counter", lambda: now[0])
     result = told('def test_zip():\n    ask("zip = :zip", zip="1234")\n', "--sqlprobe=fail")
 
