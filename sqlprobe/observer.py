@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
+    from sqlprobe.plans.worker import Planner
     from sqlprobe.scopes import Scope
 
 P = ParamSpec("P")
@@ -59,6 +60,7 @@ class Observer(Recording):
         self._folder = folder
         self._born = time.time_ns()
         self._pending = False
+        self._explaining = False
         self._first_ns = 0
         self._due_ns = 0
         self._saving = allocate_lock()
@@ -109,6 +111,7 @@ class Observer(Recording):
         self.started = time.time()
         self._born = time.time_ns()
         self._pending = False
+        self._explaining = False
         self._first_ns = 0
         self._due_ns = 0
         self._saving = allocate_lock()
@@ -122,16 +125,20 @@ class Observer(Recording):
         """
         Save the whole, whether or not the process *ends*; what still comes is saved by the next call.
 
-        Where it ends by itself, plans are asked for first, if they are wanted; *explains* is False where it is killed.
+        Where it ends by itself, plans are asked for first, if they are wanted, which may take seconds: what is known
+        without them is saved before that, and nothing is held meanwhile. *explains* is False where it is killed.
         """
         try:
+            if ends and explains and self._planner is not None and (self._pending or faults.total()):
+                with self._saving:
+                    autoscope.close_all()
+                    self._save()
+                self._explain(self._planner)
             with self._saving:
                 if not self._pending and not faults.total():
                     return
                 if ends:
                     autoscope.close_all()
-                if ends and explains:
-                    self._explain()
                 self._pending = False
                 self._due_ns = 0
                 self._save()
@@ -143,13 +150,14 @@ class Observer(Recording):
         except Exception as error:  # noqa: BLE001 - ours, while the program ends
             faults.count("last save", error)
 
-    def _explain(self) -> None:
-        if self._planner is None:
-            return
+    def _explain(self, planner: Planner) -> None:
+        self._explaining = True
         try:
-            self._planner.explain(most=EXPLAINED, seconds=EXPLAIN_SECONDS)
+            planner.explain(most=EXPLAINED, seconds=EXPLAIN_SECONDS)
         except Exception as error:  # noqa: BLE001 - ours, or a lab that does not start: the rest is worth saving
             faults.count("plans at the end", error)
+        finally:
+            self._explaining = False
 
     def leave(self, seconds: float = LEAVE_SECONDS, *, ends: bool = True) -> None:
         """
@@ -171,8 +179,10 @@ class Observer(Recording):
         try:
             start_new_thread(save, ())
         except RuntimeError:
-            # No thread starts while the interpreter shuts down; nothing runs then that could hold a lock.
-            self.finish(ends=ends, explains=False)
+            # No thread starts while the interpreter shuts down. What this has stopped may be a save, which goes on
+            # after it, or the asking for plans, before which all that was known has been saved.
+            if not self._saving.locked() and not self._explaining:
+                self.finish(ends=ends, explains=False)
         else:
             done.acquire(timeout=seconds)
 

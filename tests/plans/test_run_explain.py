@@ -59,3 +59,37 @@ def test_a_programs_statements_are_explained_when_it_ends(module_postgresql_url,
     ]
     assert [("missing-index", "seq-scan", True)] == told
     assert (False, []) == ("918273645" in json.dumps(report), report["faults"])
+
+
+ASKED_MEANWHILE = """
+import signal
+import sqlalchemy as sa
+from sqlprobe.bootstrap._sqlprobe_early import ASK
+from sqlprobe.plans.worker import Planner
+
+explain = Planner.explain
+
+
+def slowly(self, **options):
+    signal.raise_signal(ASK)  # as `sqlprobe run` does with a process that has been idle for a second
+    print("explained")
+    return explain(self, **options)
+
+
+Planner.explain = slowly
+with sa.create_engine("sqlite://").connect() as connection:
+    connection.execute(sa.text("SELECT 918273645"))
+"""
+
+
+@pytest.mark.versions  # from CPython 3.12 on no thread starts when a program ends, to save what it is asked for
+def test_a_program_that_is_asked_to_save_while_plans_are_asked_for_ends(tmp_path):
+    (tmp_path / "program.py").write_text(ASKED_MEANWHILE)
+    command = [sys.executable, "-m", "sqlprobe", "run", "--explain", "-q", "-o", str(tmp_path / "r.json")]
+    done = subprocess.run(
+        [*command, str(tmp_path / "program.py")], check=False, capture_output=True, text=True, timeout=60
+    )
+    report = json.loads((tmp_path / "r.json").read_text())
+
+    assert (0, "explained\n", "") == (done.returncode, done.stdout, done.stderr)
+    assert (1, []) == (sum(each["calls"] for each in report["statements"]), report["faults"])
