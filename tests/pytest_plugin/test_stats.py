@@ -113,8 +113,10 @@ def test_what_production_would_read_whole_fails_with_a_proven_index(told, pytest
 def test_the_index_that_the_branch_adds_counts(told, places):
     """Production has not got it yet; the schema of the tests has."""
     places("CREATE INDEX place_city ON place (city)")
+    result = told(BY_CITY + SERVED, "--sqlprobe=fail")
 
-    told(BY_CITY + SERVED, "--sqlprobe=fail").assert_outcomes(passed=2)
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["sqlprobe: explain: the plans of 2 statements were judged, with*"])
 
 
 @pytest.mark.exhaustive
@@ -164,6 +166,8 @@ def test_what_production_answers_at_once_is_not_told(told, pytester):
     result = told(CLEAN, "--sqlprobe=fail", "--sqlprobe-report=all.json")
 
     result.assert_outcomes(passed=5)
+    result.stdout.fnmatch_lines(["sqlprobe: explain: the plans of 5 statements were judged, with*"])
+    result.stdout.no_fnmatch_line("*not judged*")
     assert () == Report.read(pytester.path / "all.json").findings
 
 
