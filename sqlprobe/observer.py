@@ -129,11 +129,13 @@ class Observer(Recording):
         without them is saved before that, and nothing is held meanwhile. *explains* is False where it is killed.
         """
         try:
-            if ends and explains and self._planner is not None and (self._pending or faults.total()):
+            if ends and explains and self._planner is not None:
                 with self._saving:
                     autoscope.close_all()
-                    self._save()
-                self._explain(self._planner)
+                    if self._pending:
+                        self._save()
+                if self._explain(self._planner):
+                    self._pending = True  # whatever was saved meanwhile, because somebody asked for it
             with self._saving:
                 if not self._pending and not faults.total():
                     return
@@ -150,12 +152,14 @@ class Observer(Recording):
         except Exception as error:  # noqa: BLE001 - ours, while the program ends
             faults.count("last save", error)
 
-    def _explain(self, planner: Planner) -> None:
+    def _explain(self, planner: Planner) -> bool:
+        """Whether any plan was asked for."""
         self._explaining = True
         try:
-            planner.explain(most=EXPLAINED, seconds=EXPLAIN_SECONDS)
+            return bool(planner.explain(most=EXPLAINED, seconds=EXPLAIN_SECONDS))
         except Exception as error:  # noqa: BLE001 - ours, or a lab that does not start: the rest is worth saving
             faults.count("plans at the end", error)
+            return False
         finally:
             self._explaining = False
 

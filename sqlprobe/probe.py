@@ -419,7 +419,8 @@ class Probe:
             notes.append(f"{self._ledger.dropped:,} further findings were over the bound and are not told")
         if self.attached and not capture.hooked():
             notes.append(capture.UNHOOKED)
-        return (*notes, *ignores.unmatched(self.settings.ignores))
+        planned = self._planner.notes() if self._planner is not None else ()
+        return (*notes, *planned, *ignores.unmatched(self.settings.ignores))
 
 
 def attach(

@@ -293,7 +293,8 @@ class Recording:
             notes.append(capture.UNHOOKED)
         if self.dropped_executions:
             notes.append(f"{self.dropped_executions:,} executions past the first {MAX_EXECUTIONS:,} were only counted")
-        return (*notes, *ignores.unmatched(self.settings.ignores))
+        planned = self._planner.notes() if self._planner is not None else ()
+        return (*notes, *planned, *ignores.unmatched(self.settings.ignores))
 
 
 def _execution(record: tuple[Any, ...], scope: str) -> Execution:

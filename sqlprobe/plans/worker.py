@@ -45,6 +45,7 @@ LONGEST_BACK_OFF: Final = 3_600.0
 MAX_PENDING: Final = 200  # statements that wait for a lab
 MAX_STATEMENTS: Final = 5_000  # whose findings are kept
 LEAVE_SECONDS: Final = 1.0  # that detach() waits for a question under way
+NAMED: Final = 3  # statements that a sentence names
 _AWAY: Final = frozenset({"unavailable", "busy", "locked", "timeout"})
 
 Key = tuple[str, str]
@@ -82,6 +83,8 @@ class Planner:
         self._covers = covers
         self._tell = tell
         self._findings: dict[Key, tuple[Finding, ...]] = {}
+        self._refused: dict[Key, tuple[str, str]] = {}  # what the statement is, and why it has no plan
+        self._unasked = 0
         self._asked: dict[Key, _Asked] = {}
         self._asking = threading.Lock()
         self._allowance = 1.0
@@ -104,10 +107,13 @@ class Planner:
         Raises:
             SqlprobeError: with `Settings.explain_stats`, that file or a lab cannot be had, or *analyze* is asked for.
         """
-        found = questions_for(self._samples(), self._statements())[:most]
+        every = questions_for(self._samples(), self._statements())
+        found = every[:most]
         file = self.settings.explain_stats
         if not file:
-            return self._ask(found, analyze=analyze, seconds=seconds, prove=True)
+            answers = self._ask(found, analyze=analyze, seconds=seconds, prove=True)
+            self._unasked = len(every) - len(answers)
+            return answers
         if analyze:
             raise SqlprobeError(
                 f"explain(analyze=True) was asked for, found explain_stats={file!r}: with a snapshot's statistics "
@@ -117,11 +123,25 @@ class Planner:
         from sqlprobe.advice.whatif import WhatIf
 
         with contextlib.closing(WhatIf(Snapshot.load(file), self.settings)) as production:
-            return self._ask(found, analyze=False, seconds=seconds, production=production)
+            answers = self._ask(found, analyze=False, seconds=seconds, production=production)
+        self._unasked = len(every) - len(answers)
+        return answers
 
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong with the last plan of each statement."""
         return tuple(finding for mine in list(self._findings.values()) for finding in mine)
+
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on the statements that have no plan: without one nothing can be wrong with it."""
+        by_reason: dict[str, list[str]] = {}
+        for summary, reason in [*self._refused.values(), *sampler.left_out.values()]:
+            by_reason.setdefault(reason, []).append(summary)
+        notes = [f"{_listed(names)} without a plan: {reason}" for reason, names in by_reason.items()]
+        if sampler.dialects:
+            notes.append(f"Plans are read from PostgreSQL; {', '.join(sorted(sampler.dialects))} has none for sqlprobe")
+        if self._unasked:
+            notes.append(f"{_counted(self._unasked)} not asked about: those that took most time came first")
+        return tuple(notes)
 
     def hold(self) -> None:
         """Keep the samples as they are now: the process is about to forget them."""
@@ -130,6 +150,8 @@ class Planner:
     def forget(self) -> None:
         """After a fork: the parent tells of what was seen so far, and has the thread."""
         self._findings = {}
+        self._refused = {}
+        self._unasked = 0
         self._asked = {}
         self._asking = threading.Lock()
         self._ended = threading.Event()
@@ -301,9 +323,14 @@ class Planner:
 
     def _keep(self, answer: Answer) -> list[Finding]:
         """Replace what was found of that statement; what is new of it."""
-        if answer.plan is None:
-            return []
         key = (answer.question.fingerprint, answer.question.engine_name)
+        self._refused.pop(key, None)
+        if answer.plan is None:
+            statement = answer.question.statement
+            if answer.refused is not None and len(self._refused) < MAX_STATEMENTS:
+                summary = statement.summary if statement is not None else ""
+                self._refused[key] = (summary or "a statement", str(answer.refused))
+            return []
         known = {finding.key for finding in self._findings.get(key, ())}
         self._findings.pop(key, None)
         if answer.findings:
@@ -311,6 +338,17 @@ class Planner:
                 self._findings.pop(next(iter(self._findings)))
             self._findings[key] = answer.findings
         return [finding for finding in answer.findings if finding.key not in known]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """SELECT orders, SELECT customer and 2 more."""
+    first = sorted(set(names))[:NAMED]
+    more = len(names) - len(first)
+    return ", ".join(first) + (f" and {more:,} more" if more else "")
+
+
+def _counted(number: int) -> str:
+    return f"{number:,} statements were" if number > 1 else "1 statement was"
 
 
 def _is_away(answer: Answer) -> bool:

@@ -34,17 +34,64 @@ print("done")
 """
 
 
-@pytest.mark.versions  # what may still be started when a program ends
-@pytest.mark.parametrize("driver", [pytest.param("psycopg", marks=pytest.mark.exhaustive), "asyncpg"])
-def test_a_programs_statements_are_explained_when_it_ends(module_postgresql_url, postgresql_server, tmp_path, driver):
+@pytest.fixture(scope="module")
+def shop_url(module_postgresql_url, postgresql_server):
     postgresql_server.psql(
-        "CREATE TABLE IF NOT EXISTS orders (id int PRIMARY KEY, customer int, pad text);"
-        "INSERT INTO orders SELECT g, g % 5000, repeat('x', 60) FROM generate_series(1, 20000) g ON CONFLICT DO NOTHING;"
+        "CREATE TABLE orders (id int PRIMARY KEY, customer int, pad text);"
+        "INSERT INTO orders SELECT g, g % 5000, repeat('x', 60) FROM generate_series(1, 20000) g;"
         "ANALYZE orders",
         module_postgresql_url().database,
     )
+    return module_postgresql_url
+
+
+@pytest.mark.versions  # what may still be started when a program ends
+@pytest.mark.parametrize("driver", [pytest.param("psycopg", marks=pytest.mark.exhaustive), "asyncpg"])
+def test_a_programs_statements_are_explained_when_it_ends(shop_url, tmp_path, driver):
     (tmp_path / "program.py").write_text(PROGRAM)
-    url = module_postgresql_url(driver).render_as_string(hide_password=False)
+    assert [("missing-index", "seq-scan", True)] == explained(tmp_path, shop_url(driver))
+
+
+IDLE = """
+import os, sys, time
+from pathlib import Path
+from sqlprobe.bootstrap._sqlprobe_early import ASK
+from sqlprobe.plans.worker import Planner
+
+folder = Path(os.environ["SQLPROBE_RUN_DIR"])
+
+
+def be_asked(can_save=True):  # as `sqlprobe run` asks a process that has been idle for a second
+    os.kill(os.getpid(), ASK)
+    while can_save and not any(folder.glob("*.json")):
+        time.sleep(0.01)
+
+
+"""
+MEANWHILE = """
+def slowly(self, explain=Planner.explain, **options):
+    be_asked(can_save=sys.version_info < (3, 12))  # from then on no thread starts when a program ends
+    return explain(self, **options)
+
+
+Planner.explain = slowly
+"""
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(IDLE + PROGRAM + "be_asked()", id="before"),
+        pytest.param(IDLE + MEANWHILE + PROGRAM, id="meanwhile"),
+    ],
+)
+def test_what_was_saved_before_plans_were_there_is_saved_again(shop_url, tmp_path, program):
+    (tmp_path / "program.py").write_text(program)
+    assert [("missing-index", "seq-scan", True)] == explained(tmp_path, shop_url("psycopg"))
+
+
+def explained(tmp_path, url):
+    url = url.render_as_string(hide_password=False)
     command = [sys.executable, "-m", "sqlprobe", "run", "--explain", "-q", "-o", str(tmp_path / "r.json")]
     done = subprocess.run(
         [*command, str(tmp_path / "program.py"), url], check=False, capture_output=True, text=True, timeout=120
@@ -57,8 +104,8 @@ def test_a_programs_statements_are_explained_when_it_ends(module_postgresql_url,
         for finding in report["findings"]
         if "plan" in finding["evidence"]
     ]
-    assert [("missing-index", "seq-scan", True)] == told
-    assert (False, []) == ("918273645" in json.dumps(report), report["faults"])
+    assert (False, [], []) == ("918273645" in json.dumps(report), report["faults"], report["notes"])
+    return told
 
 
 ASKED_MEANWHILE = """

@@ -245,6 +245,28 @@ def test_without_the_lab_an_index_is_named_and_not_verified(shop, make_engine, m
     )  # fmt: skip
 
 
+def test_statements_without_a_plan_are_told_in_the_report(shop, make_engine):
+    engine = make_engine(shop())
+    with sqlprobe.record(settings=ON_DEMAND) as recording:
+        with make_engine("sqlite://").connect() as connection:
+            connection.execute(sa.text("SELECT 1")).all()
+        with engine.connect() as connection:
+            connection.execute(sa.text("CREATE TEMPORARY TABLE mine (id int)"))
+            connection.execute(sa.text("SELECT id FROM mine"))
+            connection.execute(sa.text("SELECT count(*) FROM mine"))
+            connection.execute(sa.text("SELECT * FROM orders WHERE id = 7"))
+    sqlite = "Plans are read from PostgreSQL; sqlite has none for sqlprobe"
+    recording.explain(most=0)
+    assert (
+        sqlite,
+        "3 statements were not asked about: those that took most time came first",
+    ) == recording.report().notes
+
+    recording.explain()
+    refused, rest = recording.report().notes
+    assert (True, sqlite) == (refused.startswith("SELECT mine and 1 more without a plan: EXPLAIN was asked for"), rest)
+
+
 def test_without_samples_explain_says_so(engine):
     with sqlprobe.attach(engine) as probe, pytest.raises(SqlprobeError, match=r"Settings\(explain=True\)"):
         probe.explain()
