@@ -321,10 +321,11 @@ PREFIX: Final = "SQLPROBE_"
 MAX_PLANS_PER_MINUTE: Final = 600
 MAX_TIMELINE_STATEMENTS: Final = 10_000  # of each open scope, with their parameters until it ends
 CONFIG: Final = "SQLPROBE_CONFIG"
+LAB_URL: Final = "SQLPROBE_LAB_URL"  # no setting: it may hold a password, and settings are printed and reported
 _TABLE: Final = "tool.sqlprobe"
 _NAMES: Final = tuple(item.name for item in dataclasses.fields(Settings))
-# Read elsewhere: by the test suite, and by the processes that `sqlprobe run` starts.
-_NOT_SETTINGS: Final = frozenset({CONFIG, "SQLPROBE_REQUIRE_ALL", "SQLPROBE_RUN_DIR", "SQLPROBE_RUN_OPTIONS"})
+# Read elsewhere: by labs, by the test suite, and by the processes that `sqlprobe run` starts.
+_NOT_SETTINGS: Final = frozenset({CONFIG, LAB_URL, "SQLPROBE_REQUIRE_ALL", "SQLPROBE_RUN_DIR", "SQLPROBE_RUN_OPTIONS"})
 _WORDS: Final = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off"), False)
 
 

@@ -12,6 +12,8 @@ import contextlib
 import os
 import secrets
 import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,6 +145,34 @@ def module_postgresql_url(postgresql_server: Server) -> Iterator[Callable[..., s
     """As `postgresql_url`; the module's tests share the database and leave it as they found it."""
     with _database(postgresql_server) as url_for:
         yield url_for
+
+
+@pytest.fixture(scope="session")
+def serve_from():
+    """`with serve_from(folder) as (url, restart)`: a server from the programs in *folder*, whatever version they are of."""
+    return _serve_from
+
+
+@contextlib.contextmanager
+def _serve_from(programs: Path) -> Iterator[tuple[sa.URL, Callable[[], None]]]:
+    as_user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []  # initdb refuses root
+    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name:
+        if as_user:
+            shutil.chown(name, "nobody")
+        data = f"{name}/data"
+        options = f"-c listen_addresses= -c unix_socket_directories={name} -c fsync=off -c jit=off -c autovacuum=off"
+
+        def run(*command):
+            subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+        run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--locale=C.UTF-8", "-E", "UTF8")
+        control = (programs / "pg_ctl", "-D", data, "-o", options, "-l", f"{name}/log", "-m", "immediate", "-w")
+        run(*control, "start")
+        try:
+            url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": name})
+            yield url, lambda: run(*control, "restart")
+        finally:
+            run(*control, "stop")
 
 
 @pytest.fixture

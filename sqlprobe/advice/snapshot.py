@@ -195,6 +195,7 @@ class Snapshot:
     role: str
     search_path: str
     is_c_collation: bool
+    system: str = ""  # of the server: what tells it and its replicas from others
     settings: Mapping[str, str] = field(default_factory=dict)
     extensions: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # name -> schema, version
     schemas: tuple[str, ...] = ()
@@ -369,7 +370,7 @@ def read(session: Session) -> Snapshot:
     Raises:
         Refused: the server did not answer.
     """
-    (((version, database, role, path, is_c),),) = session.read(_SURROUNDINGS)
+    (((version, database, role, path, system, is_c),),) = session.read(_SURROUNDINGS)
     version = int(version)
     settings, extensions, schemas, roles, members = session.read(_SETTINGS, _EXTENSIONS, _SCHEMAS, _ROLES, _MEMBERS)
     types, functions = session.read(_TYPES, _FUNCTIONS)
@@ -399,6 +400,7 @@ def read(session: Session) -> Snapshot:
         role=str(role),
         search_path=str(path),
         is_c_collation=bool(is_c),
+        system=str(system),
         settings={str(name): str(value) for name, value in settings},
         extensions={str(name): (str(schema), str(each)) for name, schema, each in extensions},
         schemas=tuple(str(row[0]) for row in schemas),
@@ -506,7 +508,8 @@ def _not_of_extension(catalog: str, oid: str) -> str:
 
 _SURROUNDINGS: Final = """
 SELECT current_setting('server_version_num')::int, current_database()::text, current_user::text,
-    current_setting('search_path'), d.datcollate IN ('C', 'POSIX') OR to_jsonb(d)->>'datlocprovider' = 'b'
+    current_setting('search_path'), (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
+    d.datcollate IN ('C', 'POSIX') OR to_jsonb(d)->>'datlocprovider' = 'b'
 FROM pg_catalog.pg_database d WHERE d.datname = current_database()
 """
 _SETTINGS: Final = """

@@ -564,7 +564,7 @@ def test_table_of_gigabytes_is_planned_and_takes_no_disk(world):
             lab.add([candidate])
             before, after = lab.try_out(case.sample, [[], [candidate]])
             costs.append((before.cost > 300_000, after.cost < 30_000, bool(after.used)))
-        disk = sum(file.stat().st_blocks * 512 for file in lab._server.data.rglob("*") if file.is_file())
+        disk = sum(file.stat().st_blocks * 512 for file in lab._place.data.rglob("*") if file.is_file())
 
     assert [(True, True, True)] * 2 == costs
     assert disk < 100_000_000

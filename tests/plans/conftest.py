@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
-import subprocess
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -84,34 +81,6 @@ def stats_of():
     return _stats_of
 
 
-@pytest.fixture(scope="session")
-def serve_from():
-    """`with serve_from(folder) as (url, restart)`: a server from the programs in *folder*, whatever version they are of."""
-    return _serve_from
-
-
-@contextlib.contextmanager
-def _serve_from(programs: Path) -> Iterator[tuple[sa.URL, Callable[[], None]]]:
-    as_user = ["runuser", "-u", "nobody", "--"] if os.geteuid() == 0 else []  # initdb refuses root
-    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as name:
-        if as_user:
-            shutil.chown(name, "nobody")
-        data = f"{name}/data"
-        options = f"-c listen_addresses= -c unix_socket_directories={name} -c fsync=off -c jit=off -c autovacuum=off"
-
-        def run(*command):
-            subprocess.run([*as_user, *command], check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-        run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--locale=C.UTF-8", "-E", "UTF8")
-        control = (programs / "pg_ctl", "-D", data, "-o", options, "-l", f"{name}/log", "-m", "immediate", "-w")
-        run(*control, "start")
-        try:
-            url = sa.URL.create("postgresql+psycopg", "postgres", database="postgres", query={"host": name})
-            yield url, lambda: run(*control, "restart")
-        finally:
-            run(*control, "stop")
-
-
 @pytest.fixture(scope="module")
 def tables(request) -> Iterator[Callable[..., sa.URL]]:
     """
@@ -126,7 +95,7 @@ def tables(request) -> Iterator[Callable[..., sa.URL]]:
         request.getfixturevalue("postgresql_server").psql(SCHEMA, url_for().database)
         yield url_for
         return
-    with _serve_from(Path(elsewhere)) as (url, _):
+    with request.getfixturevalue("serve_from")(Path(elsewhere)) as (url, _):
         engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             there = connection.exec_driver_sql("SELECT FROM pg_available_extensions WHERE name = 'vector'").all()
