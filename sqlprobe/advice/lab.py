@@ -433,6 +433,11 @@ class Lab:
         shared = entries * (width + 8 + 4) + rows * 6 + rows / 130 * (width + 12)
         return max(2, math.ceil(min(plain, shared) / ((PAGE_BYTES - 40) * stored.FILL)) + 1), rows
 
+    def correlation_of(self, candidate: Candidate) -> float:
+        """Of the order of the index with that of the rows, -1 to 1; 0 where nobody knows."""
+        known = self._statistics.get((candidate.schema, candidate.table, candidate.keys[0].column))
+        return known.correlation or 0.0 if known is not None else 0.0
+
     def _dimensions(self, table: Table, candidate: Candidate) -> Iterator[int]:
         expression = candidate.keys[0].expression
         if expression:

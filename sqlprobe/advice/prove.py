@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlprobe import faults
 from sqlprobe.advice import candidates as made
 from sqlprobe.advice import lab as labs
-from sqlprobe.advice import sampling
+from sqlprobe.advice import repeats, sampling
 from sqlprobe.advice import snapshot as snapshots
 from sqlprobe.advice.places import LabError
 from sqlprobe.model import SEVERITIES, Finding, Fix, Verified
 from sqlprobe.plans import explain, scans, vectors
 from sqlprobe.plans import plan as plans
 from sqlprobe.plans.catalog import PAGE_BYTES
+from sqlprobe.plans.conditions import Expression
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -37,10 +38,11 @@ if TYPE_CHECKING:
     from sqlprobe.plans.catalog import Catalog, Index, Relation
     from sqlprobe.plans.examine import Answer
     from sqlprobe.plans.explain import Session
-    from sqlprobe.plans.plan import Plan
+    from sqlprobe.plans.plan import Node, Plan
     from sqlprobe.plans.sampling import Sample
 
 GAIN: Final = 2.0  # times cheaper, at least: less is within what the planner's estimates are worth
+GAIN_GUESSED: Final = 3.0  # as `GAIN`, where the planner guesses: it takes a third for what may be nearly all
 MAX_INDEXES: Final = 10  # of one advice: more are no advice
 WORTH: Final = 0.02  # of the workload's time: an index that saves less is not worth its upkeep, unless it saves
 WORTH_SECONDS: Final = 0.001  # of a call, which the one who waits for it may notice
@@ -64,6 +66,8 @@ _CACHE_PAGES: Final = 524_288  # PostgreSQL's own effective_cache_size, of which
 _SHARE_OF_CACHE: Final = 0.125  # the tables of one statement may take so much and be taken for being in memory
 _SHARE_OF_ROWS: Final = 0.25  # found by an index: of more, each one's page is looked up again, which no price tells
 LEAST_COST: Final = 20.0  # units saved a call: some 0.05 ms; below that nobody sees a difference
+_ORDERS: Final = frozenset({"<", "<=", ">", ">="})
+_RANDOM_PAGE_COST: Final = 4.0  # PostgreSQL's own
 EF_SEARCH: Final = 40  # pgvector's own hnsw.ef_search
 _LARGE_GRAPH: Final = 64 << 20  # bytes: PostgreSQL's own maintenance_work_mem
 # Of one row's entry: orders of magnitude, not measurements of the server in question.
@@ -197,7 +201,8 @@ def prove(lab: Lab, cases: Sequence[Case], sampled: dict[str, Statistic] | None 
         options = [
             _Option(each, trial) for each, trial in zip(sets, trials, strict=True) if _is_used(lab, each, before, trial)
         ]
-        less = [each for each in options if each.trial.cost * GAIN > before.cost]
+        gain = GAIN_GUESSED if _is_guessed(case.plan) else GAIN
+        less = [each for each in options if (each.trial.cost + _repeats(lab, case, each)) * gain > before.cost]
         useful = [each for each in options if each not in less] + list(_in_memory(lab, case, before, less))
         useful = _worthwhile(case, useful)
         if useful:
@@ -356,6 +361,38 @@ def _is_used(lab: Lab, candidates: tuple[Candidate, ...], before: Trial, after: 
     # An older server has no skip scan: it would read the whole index.
     return lab.snapshot.server_version >= _SKIP_SCAN_FROM or not any(
         _skips(after.plan, each, lab.name_of(each)) for each in candidates
+    )
+
+
+def _repeats(lab: Lab, case: Case, option: _Option) -> float:
+    """Units of cost that the planner forgets where it has the indexes searched again and again."""
+    if option.trial.plan is None:
+        return 0.0
+    tables = {lab.name_of(each): (each, case.relation_of(each)) for each in option.candidates}
+
+    def pages_of(node: Node) -> float:
+        _, relation = tables.get(node.index, (None, None))
+        return relation.pages if relation is not None else 0.0
+
+    def scatter_of(node: Node) -> float:
+        candidate, _ = tables[node.index]
+        return 1.0 - lab.correlation_of(candidate) ** 2
+
+    settings_of = {**lab.snapshot.settings, **case.plan.settings}
+    page_cost = float(settings_of.get("random_page_cost", _RANDOM_PAGE_COST))
+    return repeats.forgotten(option.trial.plan, pages_of, scatter_of, page_cost)
+
+
+def _is_guessed(plan: Plan) -> bool:
+    """Whether two columns of a table are compared: no statistics tell which of them is less, and for how many rows."""
+    return any(
+        test.kind == "operator"
+        and test.name in _ORDERS
+        and all(
+            part.kind == "column" and part.qualifier in {node.alias, ""} for part in map(Expression.bare, test.parts)
+        )
+        for node in plan.nodes
+        for test in node.tests("Filter")
     )
 
 

@@ -31,7 +31,7 @@ MISSING: set[str] = {
 }
 # Advised by an estimate that is wrong, of the rows that a semi-join and an anti-join leave; and one that saves just about
 # half of the time: useful in two runs of four.
-USELESS: set[str] = {"Q21, suppliers who kept orders waiting", "orm.py: members of a group"}
+USELESS: set[str] = {"orm.py: members of a group"}
 
 
 def _ground(schema: ModuleType, server, rows) -> Iterator[judging.Ground]:
