@@ -66,6 +66,7 @@ _CACHE_PAGES: Final = 524_288  # PostgreSQL's own effective_cache_size, of which
 _SHARE_OF_CACHE: Final = 0.125  # the tables of one statement may take so much and be taken for being in memory
 _SHARE_OF_ROWS: Final = 0.25  # found by an index: of more, each one's page is looked up again, which no price tells
 LEAST_COST: Final = 20.0  # units saved a call: some 0.05 ms; below that nobody sees a difference
+_SMALL_PAGES: Final = 16
 _ORDERS: Final = frozenset({"<", "<=", ">", ">="})
 _RANDOM_PAGE_COST: Final = 4.0  # PostgreSQL's own
 EF_SEARCH: Final = 40  # pgvector's own hnsw.ef_search
@@ -307,8 +308,9 @@ def _in_memory(lab: Lab, case: Case, before: Trial, options: Sequence[_Option]) 
     Those of *options* that save much of the processor's work, where the tables are small enough to be in memory: by
     the planner's own prices most of a plan's cost is reading pages, which then costs next to nothing.
 
-    The plan has to stay the one that would run, workers aside: what that does not use is switched off for the cheap
-    pages. What is saved of the costs is put in the place of what is saved by the prices in force.
+    The plan has to stay the one that would run, workers and small tables aside, in what it reads by which index: what
+    that does not use is switched off for the cheap pages. What is saved of the costs is put in the place of what is
+    saved by the prices in force.
     """
     pages = sum(relation.pages for relation in case.catalog.relations.values())
     settings_of = {**lab.snapshot.settings, **case.plan.settings}
@@ -329,9 +331,20 @@ def _in_memory(lab: Lab, case: Case, before: Trial, options: Sequence[_Option]) 
         found = [(node.rows, names[node.index]) for node in alone.plan.nodes if node.index in names]
         if any(relation is None or rows > (relation.rows or 0.0) * _SHARE_OF_ROWS for rows, relation in found):
             continue
-        if trial.plan.shape == alone.plan.shape:
+        if _reads(trial.plan, case) == _reads(alone.plan, case):
             saved = replace(option.trial, mean=before.cost * trial.cost / whole.cost, in_memory=True)
             yield _Option(option.candidates, saved)
+
+
+def _reads(plan: Plan, case: Case) -> list[tuple[str, str]]:
+    """Which tables *plan* reads by which indexes ("" none), in its order; small tables are read as it comes."""
+    found = []
+    for node in plan.nodes:
+        relation = case.catalog.relations.get((node.schema, node.relation))
+        if node.is_scan and relation is not None and relation.pages > _SMALL_PAGES:
+            below = (each.index for each in node.walk() if each.index)
+            found.append((node.alias, next(below, "")))
+    return found
 
 
 def _pages(size: str) -> float:

@@ -26,11 +26,9 @@ MISSING: set[str] = {
     "SELECT * FROM t WHERE x > %(x)s",
     "SELECT * FROM small WHERE name = %(n)s::VARCHAR",
     "Q7, volume shipping",
-    "Q8, national market share",
     "Q12, shipping modes",
 }
-# Advised by an estimate that is wrong, of the rows that a semi-join and an anti-join leave; and one that saves just about
-# half of the time: useful in two runs of four.
+# It saves just about half of the time: useful in most runs.
 USELESS: set[str] = {"orm.py: members of a group"}
 
 
