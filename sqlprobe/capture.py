@@ -52,6 +52,8 @@ _NO_ROWS: Final = -1
 _current_scope: Final = scopes.current.get
 _current_ignores: Final = ignores.current.get
 _orm_kinds: Final = orm.kinds
+_LIGHT: Final = scopes.LIGHT
+_BATCH: Final = scopes.BATCH
 _SCHEMA: Final = re.compile(r"__\[SCHEMA_(?:_none\]\.|([^\]]*)\])")
 _PAGES: Final = "_sqlprobe_pages"
 _ref: Final = weakref.ref
@@ -420,15 +422,24 @@ def _count(
                     faults.count("exporter", fault)
         if scope is not None or recorders or wanted:
             load = given = options = None
+            light = True
             if compiled is not None and error is None:
                 state = compiled.compile_state
-                if state is not None and (_orm_kinds.get(type(state)) or orm.is_orm(state)):
+                by_orm = state is not None and _orm_kinds.get(type(state))
+                if by_orm or (by_orm is None and orm.is_orm(state)):
                     options = context.execution_options.get("_sa_orm_load_options")
-                    load = orm.load_of(state, options, _ref(context.root_connection))
+                    parent = None if options is None else options._lazy_loaded_from  # noqa: SLF001
+                    if parent is None:
+                        load = orm.load_of(state, options, _ref(context.root_connection))
+                    else:  # what load_of() would say, without the call
+                        marker = (orm.draw or orm.find_counter())()
+                        key = hash(parent.key)
+                        connection = _ref(context.root_connection)
+                        load = (1, state, marker, parent.runid, parent.load_path, key, connection)  # orm.LAZY
             if (
                 parameters is not None
                 and (load is None or load[0] == 3)  # noqa: PLR2004 - orm.OTHER: the object tells the others apart
-                and tally.shape.operation == "SELECT"
+                and tally.selects
             ):
                 if (
                     compiled is not None
@@ -438,7 +449,15 @@ def _count(
                     given = parameters if len(parameters) <= MAX_GIVEN else len(parameters)
                 else:
                     given = _given(statement, parameters)
-            if place is None and _sites != "off" and (_sites == "all" or _first_in(scope, tally, load)):
+                # One short value, as most queries have, is as it may wait in a scope.
+                light = type(given) is tuple and len(given) == 1 and type(given[0]) in _LIGHT
+            known = False  # most often the line has been looked up, and no call need be made to ask
+            if scope is not None and _sites == "first":
+                if load is None:
+                    known = tally in scope.seen
+                elif (last := scope.last_lazy) is not None:
+                    known = last[1] is load[1] and last[3] == load[3] and last[4] is load[4]
+            if place is None and not known and _sites != "off" and (_sites == "all" or _first_in(scope, tally, load)):
                 if compiled is None:
                     place = sites.place_of(sys._getframe(2))  # noqa: SLF001
                 else:
@@ -448,7 +467,13 @@ def _count(
             muted = _current_ignores() if muting else ()
             record = (tally, started, elapsed, rows, load, place, extra, given, muted)
             if scope is not None:
-                scope.take(record)
+                if light and not scope.closed:  # what take() does, whose call would be a tenth of all that is done here
+                    records = scope.records
+                    records.append(record)
+                    if len(records) >= _BATCH or started > scope.due_ns:
+                        scope.work_off(started)
+                else:
+                    scope.take(record)
             for recorder in recorders:
                 recorder.take(record, scope)
             for tracer in wanted:
@@ -475,6 +500,7 @@ def _first_in(scope: Scope | None, tally: Tally, load: tuple[Any, ...] | None) -
         if load[0] == orm.OTHER:
             return True
         if load[0] == orm.LAZY:
+            scope.last_lazy = load
             key = (load[1], load[3], load[4])
     if key in scope.seen:
         return False

@@ -51,7 +51,7 @@ class Load(NamedTuple):
 
 
 kinds: dict[type, bool] = {}  # a compile state's class -> whether it is the ORM's, filled by is_orm()
-_draw: Callable[[], int] | None = None
+draw: Callable[[], int] | None = None  # SQLAlchemy's counter of results, once find_counter() has found it
 
 
 def is_orm(compile_state: object) -> bool:
@@ -65,19 +65,17 @@ def is_orm(compile_state: object) -> bool:
 
 def load_of(compile_state: Any, options: Any, connection: object) -> tuple[Any, ...]:
     """
-    The load (a plain tuple in the form of `Load`) behind a statement that has just come back.
+    The load (a plain tuple in the form of `Load`) behind a statement that has just come back; not of a lazy load, which
+    capture itself writes down.
 
     *options* is its `_sa_orm_load_options`, or None.
 
     Called right after the driver: SQLAlchemy draws a result's `runid` from a counter of the process next, so the number
     drawn here is the one before it.
     """
-    marker = (_draw or _find_counter())()
+    marker = (draw or find_counter())()
     if options is not None:
-        parent = options._lazy_loaded_from  # noqa: SLF001 - see the module's docstring
-        if parent is not None:
-            return (LAZY, compile_state, marker, parent.runid, parent.load_path, hash(parent.key), connection)
-        parent = options._refresh_state  # noqa: SLF001
+        parent = options._refresh_state  # noqa: SLF001 - see the module's docstring
         if parent is not None:
             return (REFRESH, compile_state, marker, parent.runid, parent.load_path, hash(parent.key), connection)
     return (OTHER, compile_state, marker, None, None, 0, connection)
@@ -460,14 +458,14 @@ def missing() -> list[tuple[str, str]]:
     return gone
 
 
-def _find_counter() -> Callable[[], int]:
+def find_counter() -> Callable[[], int]:
     """
     What draws from SQLAlchemy's counter: the `itertools.count` inside it where that is what there is, since its own
     function locks and costs four times as much; to draw is one step of CPython either way.
     """
-    global _draw
+    global draw
     function: Callable[[], int] = sys.modules["sqlalchemy.orm.loading"]._new_runid  # noqa: SLF001
     within = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
     counts = [value for value in within if type(value) is itertools.count]
-    _draw = counts[0].__next__ if len(counts) == 1 else function
-    return _draw
+    draw = counts[0].__next__ if len(counts) == 1 else function
+    return draw

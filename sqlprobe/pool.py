@@ -553,7 +553,7 @@ def _tell_transaction(watch: Watch, hold: Hold, now: int, took: int, outcome: st
     scope = scopes.current.get()
     if scope is not None and not scope.closed:
         # What has been digested meanwhile is in sums only: then the scope cannot tell what ran when.
-        records = [record for record in list(scope._records) if record[1] >= begun]  # noqa: SLF001
+        records = [record for record in list(scope.records) if record[1] >= begun]
         if records and len(records) < scopes.BATCH:
             calls = len(records)
             db_ns = sum(record[2] for record in records)

@@ -451,7 +451,7 @@ class Digest:
         alike = where = None  # the tally and the place of the run, and what they lead to
         calls: Any = None
         spot: Any = None
-        lazy = reads = False
+        lazy = reads = plain = False
         run = run_ns = run_rows = run_last = 0
         last_given: int | None = None
         try:
@@ -469,7 +469,10 @@ class Digest:
                                 if rows > 0:
                                     run_rows += rows
                                 if reads:
-                                    key = _key_of(given, spot)
+                                    try:  # as _key_of() has it, which costs as much as all else here
+                                        key = hash(given) if plain and type(given) is tuple else _key_of(given, spot)
+                                    except TypeError:
+                                        key = None
                                     if key is None or key != last_given:
                                         last_given = key
                                         calls.add(spot, elapsed, None, key, self.writes)
@@ -541,6 +544,7 @@ class Digest:
                             if reads:
                                 connection = None if load is None else load[6]
                                 last_given = _key_of(given, spot)
+                                plain = spot.walk is None or spot.walk.broken
                                 calls.add(spot, elapsed, connection, last_given, self.writes)
                             if load is None:
                                 alike, where, lazy = tally, place, False
@@ -936,8 +940,8 @@ class Scope:
     """
 
     __slots__ = (
-        "_below", "_depth", "_due_ns", "_judged", "_judged_ns", "_kept", "_lock", "_records", "_values", "closed",
-        "digest", "kind", "late", "name", "on_late", "opened_ns", "parent", "seen", "totals", "__weakref__",
+        "_below", "_depth", "_judged", "_judged_ns", "_kept", "_lock", "_values", "closed", "digest", "due_ns", "kind",
+        "last_lazy", "late", "name", "on_late", "opened_ns", "parent", "records", "seen", "totals", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, name: str, *, kind: str = PART) -> None:
@@ -951,10 +955,11 @@ class Scope:
         self.totals = (0, 0, 0, 0)  # calls, nanoseconds, rows, errors; nested scopes included
         self.digest = Digest(self.name, slow_ns)
         self.seen: set[Any] = set()  # what capture has looked up the line of
-        self._records: deque[Any] = deque()
+        self.last_lazy: tuple[Any, ...] | None = None  # the lazy load of which it has asked last whether it is there
+        self.records: deque[Any] = deque()  # that wait to be digested
         self._values = 0  # parameters among these, of statements with many
         self._lock = threading.RLock()
-        self._due_ns = NO_LIMIT
+        self.due_ns = NO_LIMIT
         self._kept: list[tuple[Any, ...]] = []
         self._judged = self.totals
         self._judged_ns = 0
@@ -1067,7 +1072,7 @@ class Scope:
                 self._lock = parent._lock
                 parent._below.add(self)
             self.opened_ns = self._judged_ns = perf_counter_ns()
-            self._due_ns = self.opened_ns + window_ns
+            self.due_ns = self.opened_ns + window_ns
             current.set(self)
             _open.add(self)
         except Exception as error:  # noqa: BLE001 - ours: the application goes on without this scope
@@ -1113,28 +1118,30 @@ class Scope:
         if self.closed:
             self._take_late(record)
             return
-        records = self._records
         given = record[7]
-        # One short value, as most queries have, is as it may wait: asked here, which costs a third of a call.
-        if given is not None and not (type(given) is tuple and len(given) == 1 and type(given[0]) in LIGHT):
+        if given is not None:
             record = slim(record)
             if type(given) is not int and len(given) > FEW:
                 self._values += len(given)
-        records.append(record)
-        if (len(records) >= BATCH or record[1] > self._due_ns or self._values > MAX_VALUES) and self._lock.acquire(
-            blocking=False
-        ):
-            # Another thread that holds the lock is digesting; what is left to do waits for the next statement.
-            window = None
-            try:
-                self._drain()
-                if record[1] > self._due_ns:
-                    window = self._turn(record[1])
-            finally:
-                self._lock.release()
-            if window is not None:
-                self._tell(window)
-                self._hand_up(window, record[1])
+        self.records.append(record)
+        if len(self.records) >= BATCH or record[1] > self.due_ns or self._values > MAX_VALUES:
+            self.work_off(record[1])
+
+    def work_off(self, now_ns: int) -> None:
+        """Digest what waits, and have the window judged if it has been open for long enough."""
+        # Another thread that holds the lock is digesting; what is left to do waits for the next statement.
+        if not self._lock.acquire(blocking=False):
+            return
+        window = None
+        try:
+            self._drain()
+            if now_ns > self.due_ns:
+                window = self._turn(now_ns)
+        finally:
+            self._lock.release()
+        if window is not None:
+            self._tell(window)
+            self._hand_up(window, now_ns)
 
     @contextmanager
     def digested(self) -> Iterator[Digest]:
@@ -1154,12 +1161,13 @@ class Scope:
     def forget(self) -> None:
         """Drop everything: after a fork the parent process tells of it."""
         self._lock = threading.RLock()
-        self._records = deque()
+        self.records = deque()
         self._below = set()
         self.totals = self._judged = (0, 0, 0, 0)
         self.digest = Digest(self.name, slow_ns)
         self._kept = []
         self.seen = set()
+        self.last_lazy = None
         if self.parent is not None:
             self.parent.forget()
             self._lock = self.parent._lock
@@ -1172,24 +1180,29 @@ class Scope:
             tell()
         if len(self.seen) > BATCH:
             self.seen = set()  # capture goes on to fill it
+            self.last_lazy = None
         around = _nearest_open(self.parent)
         if around is not None:
             around.take(record)
 
     def _drain(self) -> None:
-        if not self._records:
+        if not self.records:
             return
         digest = self.digest
         calls, ns, rows, errors = digest.calls, digest.ns, digest.rows, digest.errors
         room = keep - len(self._kept)
         if room > 0:
             with suppress(RuntimeError):  # another thread appends: they are digested all the same
-                self._kept.extend([record[:7] for record in islice(self._records, room)])  # without parameters
+                # Without parameters: of most there are none, and a copy is not free.
+                self._kept.extend([
+                    record if record[7] is None else record[:7] for record in islice(self.records, room)
+                ])  # fmt: skip
         self._values = 0
-        while self._records:
-            digest.drain(self._records)
+        while self.records:
+            digest.drain(self.records)
         if len(self.seen) > MAX_SHAPES:
             self.seen = set()
+            self.last_lazy = None
         calls, ns = digest.calls - calls, digest.ns - ns
         rows, errors = digest.rows - rows, digest.errors - errors
         scope: Scope | None = self
@@ -1206,9 +1219,10 @@ class Scope:
         self._kept = []
         self.digest = Digest(self.name, slow_ns)
         self.seen = set()
+        self.last_lazy = None
         self._judged = self.totals
         self._judged_ns = now_ns
-        self._due_ns = now_ns + window_ns
+        self.due_ns = now_ns + window_ns
         return window
 
     def _tell(self, window: Window) -> None:
@@ -1229,7 +1243,7 @@ class Scope:
             parent.digest.merge(window.digest, repeats=self.is_part)
             if len(parent._kept) < keep:
                 parent._kept += window.kept[: keep - len(parent._kept)]
-            if now_ns <= parent._due_ns:
+            if now_ns <= parent.due_ns:
                 return
             parent.digest_now()
             above = parent._turn(now_ns)

@@ -62,6 +62,7 @@ class Tally:
         "places",
         "rows",
         "sample_ns",
+        "selects",
         "sets",
         "shape",
         "slowest",
@@ -72,6 +73,7 @@ class Tally:
 
     def __init__(self, shape: Shape, engine: str, first_ns: int = 0, thread: int = 0) -> None:
         self.shape = shape
+        self.selects = shape.operation == "SELECT"
         self.engine = engine
         self.thread = thread  # the one that writes it
         self.buckets = [0] * BUCKETS

@@ -170,7 +170,7 @@ def test_attribution_that_fails_is_degraded_and_not_failed(monkeypatch):
     def broken(*_):
         raise AttributeError("_lazy_loaded_from")
 
-    monkeypatch.setattr(orm, "load_of", broken)
+    monkeypatch.setattr(orm, "draw", broken)
 
     diagnosis = doctor.examine()
 

@@ -181,7 +181,7 @@ def test_scope_without_a_probe_counts_nothing_and_keeps_nothing(engine):
     with engine.connect() as connection, sqlprobe.scope("work") as scope:
         run(connection, 3)
 
-        assert (0, 0.0, 0, 0, 0) == (scope.calls, scope.seconds, scope.rows, len(scope._records), len(scope.seen))
+        assert (0, 0.0, 0, 0, 0) == (scope.calls, scope.seconds, scope.rows, len(scope.records), len(scope.seen))
 
 
 def test_paused_probe_counts_nothing_until_resumed(probe, engine):
@@ -432,7 +432,7 @@ def test_closed_scope_frees_its_detail_while_a_context_holds_it(probe, engine):
 
     digest = scope.digest
     assert (51, 0, 0, 0, 0, 0) == (
-        held, len(digest.origins), len(digest.shapes), len(digest.loads), len(scope._records), len(scope.seen)
+        held, len(digest.origins), len(digest.shapes), len(digest.loads), len(scope.records), len(scope.seen)
     )  # fmt: skip
     assert scope is context[scopes.current]
 
@@ -652,7 +652,7 @@ def test_digest_of_many_records_is_that_of_each_by_itself(probe, engine, monkeyp
         for customer in session.scalars(sa.select(Customer).limit(5)).all():
             customer.orders
             session.execute(sa.text("SELECT id FROM customer WHERE id = :id"), {"id": 7})
-        records = [each if index % 7 else (*each[:2], 10**9, *each[3:]) for index, each in enumerate(scope._records)]
+        records = [each if index % 7 else (*each[:2], 10**9, *each[3:]) for index, each in enumerate(scope.records)]
     whole, single = scopes.Digest("work", 10**8), scopes.Digest("work", 10**8)
     whole.drain(deque(records))
     for each in records:
@@ -676,7 +676,7 @@ def test_n_plus_one_of_50_after_200_000_other_statements_is_found(probe, engine,
         for _ in range(real):
             connection.exec_driver_sql("SELECT 1")
         read_orders(session)
-        bounded = len(scope._records) < scopes.BATCH
+        bounded = len(scope.records) < scopes.BATCH
 
     assert (True, others + real + 51, [("n-plus-one", "Customer.orders", "import", 50)]) == (
         bounded,
@@ -691,7 +691,7 @@ def test_long_parameters_wait_as_their_hash(probe, engine, value):
         for _ in range(3):
             connection.execute(sa.text("SELECT :a"), {"a": value})
             connection.execute(sa.select(sa.literal(value)))
-        waiting = [each for record in scope._records for each in record[7]]
+        waiting = [each for record in scope.records for each in record[7]]
 
     assert (6, True) == (scope.calls, all(type(each) is int or len(each) <= scopes.LONG for each in waiting))
 
@@ -701,7 +701,7 @@ def test_parameters_of_any_size_do_not_wait(probe, engine):
     with scope:
         scope.take((*record()[:7], (7, ["a list"] * 1_000_000), ()))
 
-        assert [None] == [each[7] for each in scope._records]
+        assert [None] == [each[7] for each in scope.records]
 
 
 def test_many_parameters_are_digested_early(probe, engine):
@@ -709,7 +709,7 @@ def test_many_parameters_are_digested_early(probe, engine):
     with sqlprobe.scope("work") as scope:
         for number in range(100):
             scope.take((*record()[:7], tuple(range(number, number + 900)), ()))
-            waiting.append(sum(len(each[7]) for each in scope._records))
+            waiting.append(sum(len(each[7]) for each in scope.records))
 
     assert (True, 100) == (max(waiting) <= scopes.MAX_VALUES, scope.calls)
 

@@ -49,7 +49,7 @@ from weakref import ref
 
 from sqlprobe import loops, orm
 from sqlprobe.detectors import fixes, telling
-from sqlprobe.model import Finding, Fix
+from sqlprobe.model import Finding, Fix, new_finding
 from sqlprobe.scopes import NEW
 from sqlprobe.stats import wall
 
@@ -126,6 +126,7 @@ def _walk(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
     name = orm.name_of(prop.mapper)
     return _told(
         digest,
+        label,
         groups,
         worst,
         title=f"{label} was followed for {calls} steps, one query each",
@@ -140,14 +141,17 @@ def _walk(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
 
 
 def _finding(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
-    worst = groups[0] if len(groups) == 1 else max(groups, key=lambda loads: loads.ns)
-    calls = sum(loads.calls for loads in groups)
-    siblings = sum(len(loads.parents) for loads in groups)
+    worst = groups[0]
+    calls, siblings, expired = worst.calls, len(worst.parents), worst.expired
+    if len(groups) > 1:
+        worst = max(groups, key=lambda loads: loads.ns)
+        calls = sum(loads.calls for loads in groups)
+        siblings = sum(len(loads.parents) for loads in groups)
+        expired = sum(loads.expired for loads in groups)
     origin = _origin(groups, worst)
     evidence: dict[str, float | int | str] = {"parents": siblings, "parent_queries": len(groups)}
     if origin and origin.rows > 0 and len(groups) == 1:
         evidence["rows_of_parent_query"] = origin.rows
-    expired = sum(loads.expired for loads in groups)
     advice, codes = _mending(digest, label, groups, worst, found=worst.origin is not None or not expired)
     if 2 * expired >= calls:
         evidence["cause"] = EXPIRED
@@ -159,6 +163,7 @@ def _finding(digest: Digest, label: str, groups: list[LazyLoads]) -> Finding:
         )
     return _told(
         digest,
+        label,
         groups,
         worst,
         title=f"lazy load of {label} ran {calls} times",
@@ -213,6 +218,7 @@ def _worked_out(
 
 def _told(
     digest: Digest,
+    label: str,
     groups: list[LazyLoads],
     worst: LazyLoads,
     *,
@@ -221,15 +227,16 @@ def _told(
     evidence: dict[str, float | int | str],
     codes: tuple[Fix, ...],
 ) -> Finding:
-    calls = sum(loads.calls for loads in groups)
-    ns = sum(loads.ns for loads in groups)
-    label = orm.label_of(orm.relationship_of(worst.load))
+    calls, ns, first_ns, last_ns = worst.calls, worst.ns, worst.first_ns, worst.last_ns
+    if len(groups) > 1:
+        calls, ns = sum(loads.calls for loads in groups), sum(loads.ns for loads in groups)
+        first_ns, last_ns = min(loads.first_ns for loads in groups), max(loads.last_ns for loads in groups)
     origin = _origin(groups, worst)
     site = worst.place.site() if worst.place else None
     origin_site = origin.place.site() if origin and origin.place else None
     severity: Severity = "error" if calls >= _ERROR_FROM else "warning"
     read_in = site.function if site else (origin_site.function if origin_site else "")
-    return Finding(
+    return new_finding(
         rule=RULE,
         severity=severity,
         title=title + telling.at(site),
@@ -249,8 +256,8 @@ def _told(
             "statements_in_scope": digest.calls,
         },
         fixes=codes,
-        first_seen=wall(min(loads.first_ns for loads in groups)),
-        last_seen=wall(max(loads.last_ns for loads in groups)),
+        first_seen=wall(first_ns),
+        last_seen=wall(last_ns),
     )
 
 

@@ -292,11 +292,11 @@ def test_parameters_are_in_no_finding(session, findings_of):
 def test_parameters_are_dropped_with_the_record(session, engine):
     with sqlprobe.attach(engine), sqlprobe.scope("work") as scope:
         session.scalars(select(Cust).where(Cust.name == SECRET)).all()
-        pending = repr(scope._records)
+        pending = repr(scope.records)
         scope.digest_now()
         held = [record for record in scope.digest.origins.values() if SECRET in repr(record)]
 
-    assert (True, [], 0) == (SECRET in pending, held, len(scope._records))
+    assert (True, [], 0) == (SECRET in pending, held, len(scope.records))
 
 
 def test_dict_that_the_caller_changes_is_no_repetition(session, findings_of):

@@ -146,7 +146,7 @@ def main() -> None:
         faults.forget()
         autoscope._runners.clear()
         # What made them is not reached again otherwise.
-        capture._shapes, orm._draw = {}, None
+        capture._shapes, orm.draw = {}, None
         for module in [each for name, each in sys.modules.items() if name.partition(".")[0] == "sqlprobe"]:
             for each in vars(module).values():
                 getattr(each, "cache_clear", lambda: None)()
