@@ -15,9 +15,9 @@ PYTHON = $(shell for name in $(CANDIDATES); do \
 
 help:
 	@echo 'make demo        a PostgreSQL application, profiled: starts its own server and leaves none behind'
-	@echo 'make test        lint, the test suite, and a slice of it on other CPython and SQLAlchemy versions'
+	@echo 'make test        lint, the test suite without what takes seconds, a slice of it on other CPythons and SQLAlchemys'
 	@echo 'make test-all    the test suite on every CPython here and every supported SQLAlchemy; writes docs/test-matrix.md'
-	@echo 'make test-wheel  the test suite against the built and installed wheel'
+	@echo 'make test-wheel  the test suite, with what takes seconds, against the built and installed wheel'
 	@echo 'make lint        ruff, mypy, pyright'
 	@echo 'make format      what lint wants of layout and imports'
 	@echo 'make bench       every benchmark; bench-compare: those beside other tools alone; writes bench/RESULTS.md'

@@ -27,8 +27,8 @@ import overhead
 
 import sqlprobe
 
-TIMES = 5  # that a workload is run under each subject; the median counts
-WARM = 20  # times before that: CPython makes code that runs once a scope as fast as it gets after some more than ten
+TIMES = 3  # that a workload is run under each subject; the median counts
+WARM = 5  # times before that: what CPython makes of code that has run a few times is what counts
 CUSTOMERS = 60
 LEFT_OUT = {"baseline", "null"}
 MARK = "getppid"  # of the C library, which nothing else here calls

@@ -180,6 +180,7 @@ def test_every_module_has_a_layer():
         layer_of(name)
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_imports_go_down():
     upward = [

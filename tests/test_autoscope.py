@@ -83,6 +83,7 @@ def test_each_thread_has_a_scope_of_its_own(probe, run):
     assert [("thread worker", "thread", 3, 6)] == told(probe)
 
 
+@pytest.mark.long
 def test_scopes_of_ended_threads_are_closed_by_and_by(probe, run):
     for _ in range(1000):
         in_thread(run, "worker")

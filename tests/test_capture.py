@@ -906,6 +906,7 @@ def test_recording_says_when_its_handler_is_gone(engine):
 # --- engines that come and go -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_engine_that_is_gone_keeps_its_totals():
     with sqlprobe.attach() as probe:
         for _ in range(3):
@@ -918,6 +919,7 @@ def test_engine_that_is_gone_keeps_its_totals():
         assert {"select ?": 3} == calls(probe) == calls(probe)
 
 
+@pytest.mark.long
 def test_a_thousand_engines_leave_no_growth(make_engine):
     gc.collect()
     before = len(capture._watched)
@@ -933,6 +935,7 @@ def test_a_thousand_engines_leave_no_growth(make_engine):
         assert {"select ?": 1_000} == calls(probe)
 
 
+@pytest.mark.long
 def test_engines_of_many_databases_keep_totals_within_the_bound(monkeypatch, tmp_path):
     monkeypatch.setattr(capture, "MAX_TALLIES", 20)
     with sqlprobe.attach() as probe:
@@ -1067,6 +1070,7 @@ def test_overflowing_statement_is_normalised_once(engine, monkeypatch):
     assert (["select 1"], {capture.OVERFLOW.text: 5}) == (parsed, calls(probe))
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_a_hundred_thousand_texts_with_literals_are_one_statement_in_bounded_memory(engine, size):
     count = size(100_000, 40_000)

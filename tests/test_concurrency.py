@@ -123,6 +123,7 @@ class Crew:
             thread.join()
 
 
+@pytest.mark.long
 def test_ten_thousand_recordings_under_traffic_disturb_nothing(filled, switches, size):
     """Eight threads and twenty tasks run statements, most in scopes, while recordings open and close."""
     engine, url = filled
@@ -291,6 +292,7 @@ def digest_of(recording):
     return recording._digests[None]
 
 
+@pytest.mark.long
 def test_origin_is_right_with_twenty_tasks(filled, run_async):
     _, url = filled
     turns = 5

@@ -210,6 +210,7 @@ def test_second_builder_keeps_the_first_ones_rows(tmp_path):
         assert "first\n" == server.psql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
 
 
+@pytest.mark.long
 def test_killed_process_leaves_no_server(scratch, tmp_path):
     code = "import sys\nfrom sqlprobe.demo.server import serve\nwith serve(): print('up', flush=True); sys.stdin.read()"
     with child(code, scratch=scratch, cache=tmp_path) as process:
@@ -385,6 +386,7 @@ def test_interrupted_fill_leaves_nothing(scratch, tmp_path):
     assert [] == list((tmp_path / "sqlprobe").iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.exhaustive), signal.SIGTERM])
 def test_interrupted_load_leaves_only_the_rows(scratch, tmp_path, rows, number):
     cached = tmp_path / "sqlprobe" / f"demo-{data.fingerprint(SCALE)}"
@@ -437,6 +439,7 @@ def test_wrong_use_is_told(arguments, capsys):
     assert "usage: sqlprobe demo" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_profile_names_what_the_review_found_and_nothing_in_the_routes_that_are_well_written(server):
     async def profiled():
         engine = create_engine(server.url_for("asyncpg", run.DATABASE))

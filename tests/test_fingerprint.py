@@ -496,6 +496,7 @@ def test_one_fingerprint_for_every_driver(case):
     assert {shape.fingerprint for shape in shapes} == {shape_of(shape.text).fingerprint for shape in shapes}
 
 
+@pytest.mark.long
 def test_fingerprint_is_the_same_in_every_process_and_release():
     # Dashboards and baselines keep these: a change here is a change of the report's format.
     expected = {

@@ -185,6 +185,7 @@ def test_child_waits_for_no_lock_that_another_thread_held(program):
     } == found
 
 
+@pytest.mark.long
 def test_forks_under_traffic_all_end(program):
     """
     Twenty forks while four threads run statements in scopes and a reader asks for reports.
@@ -232,6 +233,7 @@ def test_forks_under_traffic_all_end(program):
     assert {"children": [[{}, {}, {}]] * 20, "exact": [True], "faults": []} == found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_multiprocessing_counts_nothing_twice(program, method):
     found = program(f"""

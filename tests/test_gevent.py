@@ -51,6 +51,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.long
 def test_greenlets_that_end_leave_nothing_and_lose_nothing():
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True, timeout=60)
 

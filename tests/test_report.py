@@ -589,6 +589,7 @@ class TestSchema:
 
 
 class TestMerge:
+    @pytest.mark.long
     @hypothesis.given(REPORTS, REPORTS, REPORTS)
     def test_does_not_depend_on_order_or_grouping(self, a, b, c):
         merged = Report.merge(a, b, c)

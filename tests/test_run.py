@@ -132,6 +132,7 @@ LOOKS_AT_ITSELF = """\
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -168,6 +169,7 @@ def test_the_site_is_the_programs_line_and_nothing_of_ours(folder):
     )
 
 
+@pytest.mark.long
 def test_an_exception_is_told_as_python_tells_it(folder):
     folder.write("program.py", "import work\nwork.select(1, 'a')\nraise ValueError('mine')\n")
 
@@ -416,6 +418,7 @@ MANY = """\
 """
 
 
+@pytest.mark.long
 def test_processes_of_every_kind_are_one_report_and_nothing_counts_twice(folder):
     folder.write("program.py", MANY)
 
@@ -465,6 +468,7 @@ def test_a_process_that_outlives_the_program_is_named(folder):
     assert note.startswith(f"Process {pid} was still running when the program ended")
 
 
+@pytest.mark.long
 def test_an_existing_sitecustomize_runs_once_and_as_it_would(folder):
     folder.write("site/sitecustomize.py", "print('site', __name__, 'bootstrap' in __file__)")
     folder.write("site/usercustomize.py", "print('user')")
@@ -499,6 +503,7 @@ def test_the_folder_of_the_bootstrap_holds_nothing_that_could_shadow():
     assert ["_sqlprobe_early.py", "sitecustomize.py"] == sorted(file.name for file in BOOTSTRAP.glob("*.py"))
 
 
+@pytest.mark.long
 def test_a_process_that_cannot_be_observed_is_named_and_goes_on(folder):
     folder.write(
         "program.py",
@@ -540,6 +545,7 @@ SERVED = """\
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("arguments", "number", "status"),
     [

@@ -714,6 +714,7 @@ def test_many_parameters_are_digested_early(probe, engine):
     assert (True, 100) == (max(waiting) <= scopes.MAX_VALUES, scope.calls)
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_n_plus_one_amid_200_000_other_loads_is_found(probe, engine):
     """Each of the others is one object's, loaded by a query of its own: what is followed is bounded too."""

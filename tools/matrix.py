@@ -1,7 +1,8 @@
 """
 Run the test suite on the CPythons that this machine has and the SQLAlchemy lines that sqlprobe supports.
 
-    python tools/matrix.py slice         the tests here; those that versions break first on each other CPython and line
+    python tools/matrix.py slice         the tests here that take no seconds; those that versions break first on each
+                                         other CPython and line
     python tools/matrix.py all [NAME…]   with the exhaustive ones: here, and on every other CPython and line; or only
                                          those whose name holds a NAME, such as 3.13 or "2.0.30"
     python tools/matrix.py wheel         what needs no source tree, against the wheel, with the tree out of reach
@@ -43,6 +44,7 @@ EVERY_TEST = ""
 NO_TREE = "not tree"
 VERSIONED = "not once"
 FIXED_SLICE = "not exhaustive"
+IN_MINUTES = "not exhaustive and not long"
 BREAKS_FIRST = "versions and not once and not exhaustive"
 CORES = min(os.cpu_count() or 1, 4)
 WORKERS = CORES + 1  # many tests wait for other processes; each worker may run a PostgreSQL of its own
@@ -242,7 +244,7 @@ def run_slice() -> list[Tally]:
     # Their environments are made, which is mostly to wait, while the tests run here.
     with ThreadPoolExecutor(1) as ahead:
         ready = [ahead.submit(prepare, *cell) for cell in cells]
-        tallies = [run(_cell(main, newest), HERE / "bin" / "python", FIXED_SLICE)]
+        tallies = [run(_cell(main, newest), HERE / "bin" / "python", IN_MINUTES)]
         return tallies + [run_cell(*cell, BREAKS_FIRST, made.result) for cell, made in zip(cells, ready, strict=True)]
 
 

@@ -80,6 +80,7 @@ def test_advises_the_index_that_is_used_when_it_is_built(world, statement):
     assert pages / 5 <= advice.bytes / 8192 <= pages * 5
 
 
+@pytest.mark.long
 def test_statements_get_their_index_and_no_other(world):
     some = list(WANTED)[:5]
 
@@ -401,6 +402,7 @@ def test_what_cannot_be_explained_so_is_an_error(prod, branch, file, analyze, sa
         recording.explain(analyze=analyze)
 
 
+@pytest.mark.long
 def test_a_program_is_judged_as_in_production(prod, branch, tmp_path):
     program, report = tmp_path / "program.py", tmp_path / "report.json"
     program.write_text(

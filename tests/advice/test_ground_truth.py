@@ -65,6 +65,7 @@ def hub_ground(postgresql_server) -> Iterator[judging.Ground]:
     yield from _ground(hub, postgresql_server, hub.ROWS)
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_a_slice_of_the_advice_is_useful_when_it_is_built(ground):
     verdicts = {each.name: ground.judge(each) for each in ground_truth.some(ground_truth.SLICE)}

@@ -60,6 +60,7 @@ def tried(world, lab):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("driver", "is_async"), [("psycopg", False), ("asyncpg", True)])
 def test_it_plans_as_the_labs_own_does_and_leaves_nothing(world, given, monkeypatch, driver, is_async):
     large = tuple(  # of files of 1 GB, three

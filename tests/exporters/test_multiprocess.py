@@ -146,6 +146,7 @@ def total(found, name):
     return sum(value for key, value in found.items() if key[0] == name)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("preload", [pytest.param(False, marks=pytest.mark.exhaustive), True])
 def test_gunicorn_workers_add_up_exactly(tmp_path, preload):
     options = ["--preload"] if preload else []
@@ -234,6 +235,7 @@ assert ["prometheus multiprocess"] == [fault.where for fault in probe.report().f
     assert 2 >= done.stderr.count("sqlprobe failed in")
 
 
+@pytest.mark.long
 def test_a_process_with_the_number_of_a_dead_one_goes_on_from_its_totals(tmp_path):
     script = """
 import os, sys
@@ -252,6 +254,7 @@ with engine.connect() as connection:
     assert 2 == total(samples(tmp_path), "sqlprobe_query_duration_seconds_count")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.exhaustive)])
 def test_processes_of_multiprocessing_are_counted(tmp_path, method):
     script = """

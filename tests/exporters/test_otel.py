@@ -719,6 +719,7 @@ assert any("otel metrics" in check.text for check in doctor.examine().checks if 
 """
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_spans_and_metrics_reach_a_collector():
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest

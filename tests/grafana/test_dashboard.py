@@ -180,6 +180,7 @@ def exported(tmp_path, capsys):
     return tmp_path / "out"
 
 
+@pytest.mark.long
 @pytest.mark.requires_debian("prometheus", "promtool")
 @pytest.mark.parametrize(
     "command", [["check", "rules", "sqlprobe.rules.yml"], ["test", "rules", "sqlprobe.rules.test.yml"],

@@ -111,6 +111,7 @@ def page(report):
     return render_html(report)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 def test_every_part_opens_alone_and_fits(browser, page, report, size):
     browser.open(page, size=size)
@@ -131,6 +132,7 @@ def test_every_part_opens_alone_and_fits(browser, page, report, size):
     assert 0 == browser.run("performance.getEntriesByType('resource').length")
 
 
+@pytest.mark.long
 def test_sorts_by_every_column_both_ways(browser, page, report):
     browser.open(page, "statements")
     expected = {
@@ -162,6 +164,7 @@ def test_sorts_by_every_column_both_ways(browser, page, report):
             ]
 
 
+@pytest.mark.long
 def test_searches_and_filters(browser, page, report):
     browser.open(page, "statements")
     field = browser.one("#statements-table input[type=search]")

@@ -318,6 +318,7 @@ def test_a_server_that_goes_away_is_an_answer(engine_on, psql, driver):
     assert ["unavailable", "unavailable"] == asked
 
 
+@pytest.mark.long
 @pytest.mark.once
 def test_a_server_restarted_in_mid_probe_is_an_answer_and_the_next_one_is_asked(serve_from, postgresql_server):
     slow = "SELECT * FROM pg_class WHERE relpages = slow(5)"

@@ -45,6 +45,7 @@ def shop_url(module_postgresql_url, postgresql_server):
     return module_postgresql_url
 
 
+@pytest.mark.long
 @pytest.mark.versions  # what may still be started when a program ends
 @pytest.mark.parametrize("driver", [pytest.param("psycopg", marks=pytest.mark.exhaustive), "asyncpg"])
 def test_a_programs_statements_are_explained_when_it_ends(shop_url, tmp_path, driver):
@@ -78,6 +79,7 @@ Planner.explain = slowly
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "program",
     [
@@ -129,6 +131,7 @@ with sa.create_engine("sqlite://").connect() as connection:
 """
 
 
+@pytest.mark.long
 @pytest.mark.versions  # from CPython 3.12 on no thread starts when a program ends, to save what it is asked for
 def test_a_program_that_is_asked_to_save_while_plans_are_asked_for_ends(tmp_path):
     (tmp_path / "program.py").write_text(ASKED_MEANWHILE)

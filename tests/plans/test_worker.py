@@ -78,6 +78,7 @@ def test_the_budget_is_kept(stats_of):
     assert 355 <= sum(map(len, planner.asked_for)) <= 367
 
 
+@pytest.mark.long
 def test_slow_answers_are_asked_for_less_often(stats_of):
     """At most half a percent of the time: an answer of a second is paid for with 200."""
     planner = Fixed([statement(stats_of, f"s{n}") for n in range(1000)], rate=600, seconds=1.0)

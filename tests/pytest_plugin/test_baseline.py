@@ -123,6 +123,7 @@ def test_partial_runs_write_nothing_and_call_nothing_stale(suite, pytester, adop
     assert [] == [line for line in said(suite(None, *BASE, *arguments)) if "not seen" in line]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("body", "reason"),
     [

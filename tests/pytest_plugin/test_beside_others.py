@@ -36,6 +36,7 @@ def numbers(path):
     return findings, statements, scopes
 
 
+@pytest.mark.long
 def test_xdist_tells_and_writes_the_same_as_one_process(suite, pytester):
     options = (
         "--sqlprobe=report", "--sqlprobe-baseline=base.json", "--sqlprobe-update-baseline",

@@ -89,6 +89,7 @@ def test_rules_are_those_that_a_lab_shows():
     assert {"misestimate", "wide-columns"} == CHECKS.keys() - whatif.RULES
 
 
+@pytest.mark.long
 def test_what_production_would_read_whole_fails_with_a_proven_index(told, pytester):
     result = told(BY_CITY + SERVED, "--sqlprobe=fail", "--sqlprobe-report=all.json")
 
@@ -110,6 +111,7 @@ def test_what_production_would_read_whole_fails_with_a_proven_index(told, pytest
     assert finding.fixes[0].verified.cost_before > 10 * finding.fixes[0].verified.cost_after
 
 
+@pytest.mark.long
 def test_the_index_that_the_branch_adds_counts(told, places):
     """Production has not got it yet; the schema of the tests has."""
     places("CREATE INDEX place_city ON place (city)")
@@ -162,6 +164,7 @@ def test_served_by_another_driver():
 """
 
 
+@pytest.mark.long
 def test_what_production_answers_at_once_is_not_told(told, pytester):
     result = told(CLEAN, "--sqlprobe=fail", "--sqlprobe-report=all.json")
 
@@ -171,6 +174,7 @@ def test_what_production_answers_at_once_is_not_told(told, pytester):
     assert () == Report.read(pytester.path / "all.json").findings
 
 
+@pytest.mark.long
 def test_values_decide(told, pytester):
     """Of the kind that is rare an index has few rows; of the other, all."""
     kinds = """
@@ -212,6 +216,7 @@ def test_by_code(number):
     result.stdout.fnmatch_lines(["sqlprobe: explain: the plans of 1 statement were judged*"])
 
 
+@pytest.mark.long
 def test_what_production_does_not_know_is_judged_where_it_ran(told, places):
     places("ALTER TABLE place ADD COLUMN zip text; CREATE TABLE visit (id int PRIMARY KEY, place_id int)")
     new = """
@@ -256,6 +261,7 @@ def test_the_making_of_a_lab_takes_no_time_from_the_statements(told, places, mon
     result.stdout.fnmatch_lines(["*no index of place answers*"])
 
 
+@pytest.mark.long
 def test_tables_of_the_tests_own_transaction_are_told_and_not_accused(told, places):
     """With them are indexes that nobody else sees."""
     places("DROP TABLE place")
@@ -275,6 +281,7 @@ def test_unborn():
     result.stdout.fnmatch_lines(["*1 statement was not judged, not visible*"])
 
 
+@pytest.mark.long
 def test_a_label_that_only_the_branch_knows_is_judged_where_it_ran(told, places):
     places("ALTER TYPE mood ADD VALUE 'mixed'")
     mixed = """
@@ -292,6 +299,7 @@ def test_mixed():
     )
 
 
+@pytest.mark.long
 def test_who_connects_is_who_is_planned_for(told, places, postgresql_server, monkeypatch):
     """The owner needs an index on the code; whom a policy shows one tenant's rows, one on the tenant."""
     places("GRANT SELECT ON secret TO stats_app")
@@ -372,6 +380,7 @@ def test_without_the_extra_it_is_said_before_the_first_test(suite, production, m
     result.stderr.fnmatch_lines(['*--sqlprobe-stats*pip install "sqlprobe?lab?"*'])
 
 
+@pytest.mark.long
 def test_a_lab_that_does_not_start_fails_no_test_and_is_told(told, monkeypatch):
     tries = []
 

@@ -72,6 +72,7 @@ def test_totals_of_64_threads_are_exact(sqlite_url, seconds):
     assert all(sum(item.histogram) == item.calls for item in report.statements)
 
 
+@pytest.mark.long
 @pytest.mark.once
 @pytest.mark.parametrize(
     "rounds", [pytest.param(1, id="bounded"), pytest.param(60, id="many", marks=pytest.mark.exhaustive)]
@@ -189,6 +190,7 @@ def test_cancellation_at_every_await_leaves_exact_counts_and_no_scope(postgresql
     )
 
 
+@pytest.mark.long
 @pytest.mark.once
 @pytest.mark.parametrize("times", [100, pytest.param(1000, marks=pytest.mark.exhaustive)])
 def test_attachments_that_come_and_go_leave_nothing(make_engine, monkeypatch, times):

@@ -50,6 +50,7 @@ def python(tmp_path):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "room", ["none", pytest.param("some", marks=pytest.mark.exhaustive), "for the last report only"]
 )
@@ -70,6 +71,7 @@ def test_a_full_disk_is_named_and_the_program_runs(python, tmp_path, room):
         assert "report.json: cannot be written" in done.stderr
 
 
+@pytest.mark.long
 def test_a_full_disk_stops_no_exporter(python, tmp_path):
     (tmp_path / "shared").mkdir()
     program = """
@@ -129,6 +131,7 @@ def test_a_clock_that_is_set_back_changes_no_duration(python):
     assert ("8 4", 0) == (done.stdout.strip(), done.returncode), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["embedded", "run"])
 @pytest.mark.parametrize(
     "ending", ["returns", *(pytest.param(e, marks=pytest.mark.exhaustive) for e in ("raises", "exits"))]
