@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlprobe.advice import ends
 from sqlprobe.model import SqlprobeError
 
 if TYPE_CHECKING:
@@ -364,8 +365,8 @@ def _fits(pattern: str, schema: str, table: str, column: str) -> bool:
 
 def read(session: Session) -> Snapshot:
     """
-    The snapshot of the database that *session* is connected to, as its role may see it: SELECTs on catalogs, nothing
-    else.
+    The snapshot of the database that *session* is connected to, as its role may see it: SELECTs on catalogs, and two
+    look-ups in an index for each column that leads one, see `ends`.
 
     Raises:
         Refused: the server did not answer.
@@ -420,7 +421,7 @@ def read(session: Session) -> Snapshot:
             Policy(int(a), str(b), bool(c), str(d), tuple(json.loads(e)), str(f), str(g))
             for a, b, c, d, e, f, g in policies
         ),
-        statistics=tuple(_statistic(row, columns, made) for row in statistics),
+        statistics=tuple(ends.brought_up_to_date(session, [_statistic(row, columns, made) for row in statistics])),
         extended=tuple(Extended(int(a), str(b), str(c), str(d), str(e), str(f)) for a, b, c, d, e, f in extended),
         notes=tuple(notes),
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sqlprobe.advice import prove, repeats
+from sqlprobe.advice import prove, repeats, snapshot
+from sqlprobe.advice.lab import open_lab
 from sqlprobe.advice.stored import tree_height
 from sqlprobe.plans import explain
 from sqlprobe.plans.sampling import Sample
@@ -70,3 +71,44 @@ def test_what_the_planner_forgets_of_an_index_that_is_searched_again(
 
 def test_a_guess_of_the_planner_withholds_only_what_is_near(world):
     assert ["ON public.t (x)"] == world.advice("SELECT * FROM t WHERE x = 5 AND id > tenant")
+
+
+GROWN = """
+CREATE TABLE log (id int PRIMARY KEY, at timestamptz NOT NULL, word text, kind char(3), secret int);
+CREATE INDEX log_at ON log (at);
+CREATE INDEX log_word ON log (word);
+CREATE INDEX log_secret ON log (secret);
+CREATE INDEX log_kind ON log (kind DESC);
+INSERT INTO log SELECT g, timestamptz '2025-01-01' + g * interval '1 minute', 'a "b" \\\\' || g, chr(97 + g % 20), g
+FROM generate_series(1, 20000) g;
+VACUUM ANALYZE log;
+SELECT count(*) FROM log WHERE at > now();
+SELECT * FROM log WHERE word = 'a'; SELECT * FROM log WHERE kind = 'a';
+INSERT INTO log SELECT g, timestamptz '2025-01-01' + g * interval '1 minute', 'z, {' || g, 'zzz', g
+FROM generate_series(20001, 26000) g;
+"""
+
+
+def test_ranges_beyond_the_histogram_are_planned_as_on_the_server(postgresql_url, postgresql_server, make_engine):
+    """It looks the end up in an index, where the lab has no rows."""
+    postgresql_server.psql(f"SET enable_seqscan = off; SET enable_bitmapscan = off; {GROWN}", postgresql_url().database)
+    unused = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'log_secret'"
+    engine = make_engine(postgresql_url())
+    taken = explain.on_connection(engine, snapshot.read, explain.Limits(statement_seconds=10))
+    bounds = {each.column: str(each.histogram_bounds) for each in taken.statistics if each.relation == "log"}
+    with open_lab(taken) as lab:
+        for condition in (
+            "at > '2025-01-17'", "at > '2025-01-15' AND at < '2025-01-16'", "id > 25000", "kind > 'zz'",
+        ):  # fmt: skip
+            sample = Sample(f"SELECT * FROM log WHERE {condition}")
+            there = explain.on_connection(engine, lambda session, sample=sample: session.explain(sample).plan)
+            (trial,) = lab.try_out(sample, [[]])
+            assert (condition, there.shape, there.root.rows) == (condition, trial.plan.shape, trial.plan.root.rows)
+            assert abs(there.root.total_cost - trial.cost) < 0.02 * there.root.total_cost
+
+    assert bounds["id"].endswith(',"26000"}')
+    assert bounds["word"].endswith(',"z, {26000"}')
+    assert bounds["word"].startswith('{"a \\"b\\" \\\\')
+    assert bounds["secret"].endswith(",20000}")
+    # To read an index that nobody reads would make it one that somebody does.
+    assert "0" == postgresql_server.psql(unused, postgresql_url().database).strip()
