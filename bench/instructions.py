@@ -82,6 +82,7 @@ def run_child(workload_name: str, urls: dict[str, str]) -> None:
             for _ in range(WARM):
                 overhead.run_once(workload, subject)
             gc.collect()
+            gc.freeze()  # else a full collection falls into one run or another, and is ten times what is counted
             os.getppid()
             for _ in range(TIMES):
                 overhead.run_once(workload, subject)
