@@ -450,7 +450,13 @@ def _count(
                 else:
                     given = _given(statement, parameters)
                 # One short value, as most queries have, is as it may wait in a scope.
-                light = type(given) is tuple and len(given) == 1 and type(given[0]) in _LIGHT
+                if type(given) is tuple:
+                    light = len(given) == 1 and type(given[0]) in _LIGHT
+                elif type(given) is dict and len(given) == 1:
+                    (value,) = given.values()
+                    light = type(value) in _LIGHT
+                else:
+                    light = False
             known = False  # most often the line has been looked up, and no call need be made to ask
             if scope is not None and _sites == "first":
                 if load is None:

@@ -454,6 +454,7 @@ class Digest:
         lazy = reads = plain = False
         run = run_ns = run_rows = run_last = 0
         last_given: int | None = None
+        key: int | None
         try:
             for _ in range(len(records)):
                 record = take()
@@ -470,7 +471,12 @@ class Digest:
                                     run_rows += rows
                                 if reads:
                                     try:  # as _key_of() has it, which costs as much as all else here
-                                        key = hash(given) if plain and type(given) is tuple else _key_of(given, spot)
+                                        if plain and type(given) is tuple:
+                                            key = hash(given)
+                                        elif plain and type(given) is dict:
+                                            key = hash(tuple(given.values()))
+                                        else:
+                                            key = _key_of(given, spot)
                                     except TypeError:
                                         key = None
                                     if key is None or key != last_given:

@@ -42,7 +42,7 @@ from typing import TYPE_CHECKING, Final
 from sqlprobe import orm
 from sqlprobe.detectors import telling
 from sqlprobe.detectors.repeated_statement import is_catalog
-from sqlprobe.model import Finding
+from sqlprobe.model import Finding, new_finding
 from sqlprobe.scopes import READS
 from sqlprobe.stats import wall
 
@@ -144,7 +144,7 @@ def _finding(
     else:
         title = f"{telling.what(shape)} ran {times} with the same parameters{telling.at(site)}"
         advice = "ask once, before the loop or where the first caller is, and hand the result on; or cache it"
-    return Finding(
+    return new_finding(
         rule=RULE,
         severity="info" if chatter or polls else telling.severity(calls),
         title=title,

@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlprobe import orm
 from sqlprobe.detectors import fixes, telling
-from sqlprobe.model import Finding, Fix
+from sqlprobe.model import Finding, Fix, new_finding
 from sqlprobe.scopes import READS
 from sqlprobe.stats import wall
 
@@ -101,7 +101,7 @@ def _finding(digest: Digest, statement: ShapeCalls, loop: telling.Loop) -> Findi
     connections = len(loop.spots[0].connections)
     if connections > 1:
         evidence["connections"] = connections
-    return Finding(
+    return new_finding(
         rule=RULE,
         severity=telling.severity(loop.calls),
         title=f"{telling.what(shape)} ran {loop.calls} times with different parameters{telling.at(site)}",

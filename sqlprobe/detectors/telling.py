@@ -4,6 +4,7 @@ Words and measures that several rules share.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -46,10 +47,14 @@ def key(rule: str, shape: Shape, scope: str, site: Site | None) -> str:
     The identity of a finding about a statement: no column list, alias or line number is in it. What it compares with
     values is: one function may look up a table by several columns.
     """
+    return f"{rule}|{_does(shape)}|{scope}|{site.function if site else shape.fingerprint}"
+
+
+@functools.lru_cache(maxsize=1024)  # shapes that capture keeps too
+def _does(shape: Shape) -> str:
     condition = shape.text.partition(" WHERE ")[2]
     by = sorted({name.strip('"') for name in (*_compared(condition), *_turned(condition))})
-    what = f"{shape.operation} {' '.join(shape.tables)}{' by ' if by else ''}{', '.join(by)}"
-    return f"{rule}|{what}|{scope}|{site.function if site else shape.fingerprint}"
+    return f"{shape.operation} {' '.join(shape.tables)}{' by ' if by else ''}{', '.join(by)}"
 
 
 class Loop:
