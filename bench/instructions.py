@@ -4,7 +4,7 @@ What sqlprobe adds to a statement in *instructions*, counted by valgrind: `pytho
 The workloads, subjects and limits of `overhead.py`, on a machine that is busy with other things: a count of
 instructions is the same on every run, and its ratios come close to those of CPU time where caches are warm. All
 subjects of a workload run in one process; valgrind writes what was counted so far whenever the process calls `getppid`.
-Needs the Debian package valgrind.
+Meanwhile the garbage collector is off. Needs the Debian package valgrind.
 """
 
 from __future__ import annotations
@@ -82,11 +82,12 @@ def run_child(workload_name: str, urls: dict[str, str]) -> None:
             for _ in range(WARM):
                 overhead.run_once(workload, subject)
             gc.collect()
-            gc.freeze()  # else a full collection falls into one run or another, and is ten times what is counted
+            gc.disable()  # a full collection falls into one run or another, and is ten times what is counted
             os.getppid()
             for _ in range(TIMES):
                 overhead.run_once(workload, subject)
                 os.getppid()
+            gc.enable()
     print(workload.statements, flush=True)
     os._exit(0)  # what happens at exit is not what is measured
 
