@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from sqlprobe.advice import server as servers
 from sqlprobe.advice import stored
 from sqlprobe.advice.candidates import literal, quoted
-from sqlprobe.advice.places import LabError, Own, given
+from sqlprobe.advice.places import MADE_FOR_LABS, LabError, Own, given
 from sqlprobe.plans import explain
 from sqlprobe.plans.catalog import PAGE_BYTES
 from sqlprobe.settings import LAB_URL
@@ -121,9 +121,11 @@ class Lab:
             for role in self.snapshot.roles
             if role.name not in known
         ]
-        for role in self.snapshot.roles:
-            if role.name not in known:
-                self._place.adds_role(role.name)
+        statements += [
+            f"COMMENT ON ROLE {quoted(role.name)} IS {literal(MADE_FOR_LABS)}"
+            for role in self.snapshot.roles
+            if role.name not in known
+        ]
         statements += [
             f"GRANT {quoted(group)} TO {quoted(role.name)}" for role in self.snapshot.roles for group in role.member_of
         ]

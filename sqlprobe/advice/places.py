@@ -38,6 +38,7 @@ T = TypeVar("T")
 
 SEGMENT_PAGES: Final = 131_072  # of one file: 1 GB
 OLDEST: Final = 180_000  # the first version whose statistics can be written
+MADE_FOR_LABS: Final = "made for labs of sqlprobe"  # the comment on a role
 STALE_SECONDS: Final = 86_400  # after which a lab's database is one that a killed process has left
 
 
@@ -110,9 +111,6 @@ class Place(Protocol):
     def settle(self, run: Run) -> None:
         """Do what has been asked, on a connection to the database."""
 
-    def adds_role(self, name: str) -> None:
-        """Tell that a role has been made, which the whole server has."""
-
 
 class Own:
     """The *database* of a server that is this process's own, and ends with it."""
@@ -147,16 +145,12 @@ class Own:
     def settle(self, run: Run) -> None:
         pass  # it has been done
 
-    def adds_role(self, name: str) -> None:
-        pass  # it ends with the server
-
 
 class Given:
     """A database of its own on a server that others gave away, see `given()`."""
 
     def __init__(self, url: URL, *, is_async: bool, checksums: bool) -> None:
         self.connections = Connections(url, is_async=is_async)
-        self.roles: list[str] = []
         self._checksums = checksums
         self._script: list[str] = []
         self._heights: set[int] = set()
@@ -182,9 +176,6 @@ class Given:
         # A row for each line: within one, COPY would write the end of a line in its own way.
         copy = f"COPY (SELECT unnest(string_to_array({literal(text)}, chr(10)))) TO PROGRAM 'sh'"
         _doing("COPY TO PROGRAM", lambda: run(copy))
-
-    def adds_role(self, name: str) -> None:
-        self.roles.append(name)
 
 
 # The server's folder of data is where its programs begin.
@@ -221,20 +212,25 @@ def given(text: str, driver: str, *, is_async: bool, is_c_collation: bool, other
     locale = "LOCALE_PROVIDER builtin LOCALE 'C.UTF-8'" if is_c_collation else "LOCALE_PROVIDER libc LOCALE 'C.UTF-8'"
 
     def make(run: Run) -> None:
+        run(_LOCK)
         for (stale,) in run("SELECT datname::text FROM pg_database WHERE datname ~ '^sqlprobe_lab_[0-9]+_'"):
             if time.time() - int(stale.split("_")[2]) > STALE_SECONDS:
                 run(f"DROP DATABASE IF EXISTS {quoted(stale)} WITH (FORCE)")
         run(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' {locale}")
         for setting, value in [*run(_CHANGED), *_ITS_OWN.items()]:
             run(f"ALTER DATABASE {name} SET {quoted(setting)} = {literal(value)}")
+        run(_UNLOCK)
 
     place = Given(admin.engine.url.set(database=name), is_async=is_async, checksums=checksums)
 
     def remove(run: Run) -> None:
+        run(_LOCK)
         run(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        for role in place.roles:
-            with contextlib.suppress(Exception):  # another lab has it, too
+        # Roles are the whole server's: the last lab that goes takes those that were made for any.
+        if not run("SELECT 1 FROM pg_database WHERE datname ~ '^sqlprobe_lab_[0-9]+_'"):
+            for (role,) in run(_ROLES):
                 run(f"DROP ROLE {quoted(role)}")
+        run(_UNLOCK)
 
     try:
         _doing("CREATE DATABASE", lambda: admin.control(make))
@@ -287,6 +283,13 @@ _SERVER: Final = """
 SELECT current_setting('server_version_num')::int, current_setting('is_superuser') = 'on',
     current_setting('data_checksums') = 'on', (SELECT system_identifier::text FROM pg_control_system())
 """
+# One lab at a time is begun or ended.
+_LOCK: Final = "SELECT pg_advisory_lock(7230713406)"
+_UNLOCK: Final = "SELECT pg_advisory_unlock(7230713406)"
+_ROLES: Final = f"""
+SELECT r.rolname::text FROM pg_roles r JOIN pg_shdescription d ON d.objoid = r.oid
+    AND d.classoid = 'pg_authid'::regclass WHERE d.description = {literal(MADE_FOR_LABS)}
+"""  # noqa: S608 - constant
 # What a server's own files say of the planner is not production's.
 _CHANGED: Final = """
 SELECT name::text, boot_val::text FROM pg_settings WHERE (category LIKE 'Query Tuning%' OR name IN ('work_mem',

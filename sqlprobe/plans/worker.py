@@ -134,7 +134,7 @@ class Planner:
     def notes(self) -> tuple[str, ...]:
         """Sentences on the statements that have no plan: without one nothing can be wrong with it."""
         by_reason: dict[str, list[str]] = {}
-        for summary, reason in [*self._refused.values(), *sampler.left_out.values()]:
+        for summary, reason in [*self._refused.copy().values(), *sampler.left_out.copy().values()]:
             by_reason.setdefault(reason, []).append(summary)
         notes = [f"{_listed(names)} without a plan: {reason}" for reason, names in by_reason.items()]
         if sampler.dialects:

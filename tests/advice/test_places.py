@@ -90,9 +90,14 @@ def test_what_a_killed_process_has_left_goes_after_a_day(world, given, monkeypat
     given.psql("CREATE DATABASE sqlprobe_lab_1700000000_dead")
     given.psql("CREATE DATABASE sqlprobe_laboratory")
     monkeypatch.setenv("SQLPROBE_LAB_URL", url_of(given))
-    with open_lab(world.snapshot), open_lab(world.snapshot) as other:  # two at once do not meet
-        assert world.snapshot.version in other.method
-    left = [name for name in all_of(given) if name.startswith("sqlprobe_")]
+    with open_lab(world.snapshot) as other:  # two at once do not meet: what one takes with it is not the other's
+        with open_lab(world.snapshot):
+            assert "advice_app" in all_of(given)
+        case = world.case("SELECT * FROM t WHERE x = 5", role="advice_app")
+        sample = prove.sample_in(other, case)
+        assert ("SELECT set_config('role', 'advice_app', true)", None) in sample.settings
+        assert other.try_out(sample, [[]])[0].plan is not None
+    left = [name for name in all_of(given) if name.startswith(("sqlprobe_", "advice_"))]
     given.psql("DROP DATABASE sqlprobe_laboratory")
 
     assert ["sqlprobe_laboratory"] == left
